@@ -1,0 +1,105 @@
+"""What one process of the runtime is told: a single JSON file, parsed once, unknown keys refused.
+
+`dynoctl.plan.settings` makes these values and renders them with `encode`; `python -m dyno_runtime FILE`
+reads them with `decode`. Nothing else in the runtime reads a file or the environment for its settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
+DisaggMode = Literal["off", "always", "conditional"]
+
+
+class SettingsError(ValueError):
+    """The settings file is not what this version of the runtime reads; the message names the key."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An address and a TCP port; `host` is what peers dial, and what the process binds."""
+
+    host: str
+    port: int
+
+
+class Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where etcd and NATS are. URLs may carry a user and password, so this file is 0600."""
+
+    etcd: tuple[str, ...]
+    nats: str
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What clients ask for (`name`) and where its files are (`path`: hub id or folder; None: no files)."""
+
+    name: str
+    path: str | None = None
+
+
+class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The engine of a worker. `args` go to it verbatim."""
+
+    kind: Literal["hello"]
+    block_size: int = 64
+    max_model_len: int = 8192
+    args: dict[str, Any] = {}
+
+
+class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the router chooses. `similar` is the seed's rule: difflib ratio against a worker's first prompt."""
+
+    policy: Literal["similar", "random", "round_robin"] = "similar"
+
+
+class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where prefill runs. Lengths in tokens; `prefill_timeout_s` ends in a prefill at the decode worker."""
+
+    mode: DisaggMode = "off"
+    max_local_prefill_length: int = 10
+    max_prefill_queue_size: int = 2
+    prefill_timeout_s: float = 30.0
+
+
+class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One process: who it is, which roles it plays, whom it talks to.
+
+    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
+    not wait for them; it reports what it sees, and `dynoctl` compares.
+    """
+
+    cluster: str
+    node: str
+    unit: str
+    roles: tuple[RoleName, ...]
+    services: Services
+    stream: Endpoint
+    model: Model
+    engine: Engine
+    health_path: str
+    http: Endpoint | None = None  # set where `roles` has "frontend"
+    routing: Routing = Routing()
+    disagg: Disagg = Disagg()
+    expects: dict[str, int] = {}
+    lease_ttl_s: float = 10.0
+    lease_grace_s: float = 60.0
+    drain_s: float = 10.0
+
+
+def encode(settings: ProcessSettings) -> bytes:
+    """The file's bytes: JSON, keys in declaration order, one line a key, so that a diff of two reads well."""
+    return msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n"
+
+
+def decode(content: bytes) -> ProcessSettings:
+    """The file's value.
+
+    Raises:
+        SettingsError: not JSON, an unknown key, a missing one, or a wrong type.
+    """
+    try:
+        return msgspec.json.decode(content, type=ProcessSettings)
+    except msgspec.DecodeError as error:
+        raise SettingsError(str(error)) from error
