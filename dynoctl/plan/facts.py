@@ -1,0 +1,282 @@
+"""The facts about a node, each a pair: `command` (text for sh) and `parse` (its output → a value).
+
+In: the names under which a cluster keeps its files. Out: one script a node, and from what it printed one
+`NodeSeen`. The commands see `$root`, `$base` (this cluster's folder of this node) and `$prepared` (the files that
+make a node ready to start units; what costs a process to find out is asked only where one is missing).
+All of it is sh built-ins as far as can be: a status of hundreds of nodes costs each of them two processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynoctl.errors import CommandFailed
+from dynoctl.plan.observed import Holder, NodeSeen, RoleHealth, UnitSeen
+from dynoctl.plan.script import NodePath, assign
+
+RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
+FIELD = "\x1d"  # separates files inside a fact
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One question to a node. `parse` gets what `command` printed and returns keyword values."""
+
+    name: str
+    command: str
+    parse: Callable[[str], dict[str, Any]]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+def _kernel(text: str) -> dict[str, Any]:
+    hostname, boot_id, uptime, root = _lines(text)
+    return {
+        "hostname": hostname,
+        "boot_id": boot_id,
+        "uptime_s": float(uptime.split()[0]),
+        "root": root,
+    }
+
+
+KERNEL = Fact(
+    "kernel",
+    'read -r x < /proc/sys/kernel/hostname; echo "$x"; read -r x < /proc/sys/kernel/random/boot_id; echo "$x"\n'
+    'read -r x < /proc/uptime; echo "$x"; echo "$root"',
+    _kernel,
+)
+
+
+def _machine(text: str) -> dict[str, Any]:
+    """Five lines: user, machine, free kB, python version as `3 11 2` and whether venv works; or nothing."""
+    lines = text.split("\n")
+    if len(lines) < 5:
+        return {}
+    user, arch, free_kb, version, venv = (line.strip() for line in lines[:5])
+    numbers = tuple(int(part) for part in version.split())
+    return {
+        "user": user,
+        "arch": arch,
+        "free_bytes": int(free_kb) * 1024 if free_kb.isdigit() else None,
+        "python": (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None,
+        "venv": venv == "venv",
+    }
+
+
+MACHINE = Fact(
+    "machine",
+    'whole=yes; for x in $prepared; do [ -e "$root/$x" ] || whole=no; done\n'
+    'if [ $whole = no ]; then id -un; uname -m\n'
+    'x=$root; while [ ! -d "$x" ]; do x=${x%/*}; [ -n "$x" ] || x=/; done\n'
+    "df -Pk \"$x\" | { read -r x; read -r x x x free x; echo \"$free\"; }\n"
+    "python3 -I -c 'import sys; print(*sys.version_info[:3])' 2>/dev/null || echo\n"
+    "python3 -I -c 'import ensurepip, venv; print(\"venv\")' 2>/dev/null || echo; fi",
+    _machine,
+)
+
+
+def _listening(text: str) -> dict[str, Any]:
+    return {"listening": frozenset(int(line.split()[1].rsplit(":", 1)[1], 16) for line in _lines(text))}
+
+
+LISTENING = Fact("listening", "grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null", _listening)
+
+
+def _have(text: str) -> dict[str, Any]:
+    return {"have": frozenset(_lines(text))}
+
+
+HAVE = Fact(
+    "have",
+    'for x in "$root"/node-*.pyz "$root"/code/*/.complete "$root"/envs/*/.complete "$root"/bin/*/*; do\n'
+    '[ -e "$x" ] && echo "${x#"$root"/}"; done',
+    _have,
+)
+
+
+def _tools(text: str) -> dict[str, Any]:
+    lines = text.split("\n")
+    found = dict(zip(("etcd", "nats-server"), lines[:2], strict=False))
+    return {
+        "tools": {name: path for name, path in found.items() if path},
+        "user_manager": lines[2:3] == ["user-manager"],
+    }
+
+
+TOOLS = Fact(
+    "tools",
+    "command -v etcd || echo; command -v nats-server || echo\n"
+    '[ -S "${XDG_RUNTIME_DIR:-/nowhere}/systemd/private" ] && echo user-manager',
+    _tools,
+)
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    """A JSON object; None where there is none, or power was lost before it was whole."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _manifest(text: str) -> dict[str, Any]:
+    found = _document(text)
+    return {"manifest": found if found and "generation" in found else None}
+
+
+MANIFEST = Fact(
+    "manifest", '[ -r "$base/manifest.json" ] && cat "$base/manifest.json"', _manifest
+)
+
+
+def _lock(text: str) -> dict[str, Any]:
+    """Two fields: the holder's JSON and the uptime at which it was last renewed."""
+    holder, _, renewed = text.partition(FIELD)
+    found, renewed_at = _document(holder), _document(renewed)
+    if found is None:
+        return {"lock": None}
+    return {"lock": {**found, "renewed": renewed_at}}
+
+
+LOCK = Fact(
+    "lock",
+    f'if [ -d "$base/lock" ]; then cat "$base/lock/holder.json" 2>/dev/null\n'
+    f"printf '{FIELD}'; cat \"$base/lock/renewed.json\" 2>/dev/null; fi",
+    _lock,
+)
+
+
+def _units(text: str) -> dict[str, Any]:
+    """For each unit: name, state.json, health.json, and the stat line of the pid that state names."""
+    found: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None, str]] = {}
+    for entry in text.split(FIELD + FIELD)[1:]:
+        name, state, health, stat = (entry.split(FIELD) + ["", "", ""])[:4]
+        found[name] = (_document(state), _document(health), stat.strip())
+    return {"units": found}
+
+
+UNITS = Fact(
+    "units",
+    'for d in "$base"/units/*/; do [ -d "$d" ] || continue; x=${d%/}\n'
+    f"printf '{FIELD}{FIELD}%s{FIELD}' \"${{x##*/}}\"\n"
+    "x=; { read -r x < \"$d/state.json\"; } 2>/dev/null; printf '%s' \"$x\"\n"
+    f"x=; {{ read -r x < \"$d/health.json\"; }} 2>/dev/null; printf '{FIELD}%s{FIELD}' \"$x\"\n"
+    'pid=; { read -r pid x < "$d/pid"; } 2>/dev/null\n'
+    "x=; { read -r x < \"/proc/${pid:-none}/stat\"; } 2>/dev/null; printf '%s' \"$x\"; done",
+    _units,
+)
+
+FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS)
+
+
+def observe_script(root: NodePath, cluster: str, node: str, prepared: tuple[str, ...]) -> str:
+    """The script that answers every fact of one node. `prepared` are paths below `root`, of plain characters."""
+    head = [
+        "umask 077",
+        assign("root", root),
+        f'base="$root"/clusters/{cluster}/{node}',
+        assign("prepared", " ".join(prepared)),
+    ]
+    asked = [f"printf '{RECORD}{fact.name}\\n'\n{fact.command}" for fact in FACTS]
+    return "\n".join([*head, *asked, "printf '\\036end\\n'", "exit 0"])
+
+
+def parse(node: str, out: str) -> NodeSeen:
+    """What `observe_script` printed → what is on the node.
+
+    Raises:
+        CommandFailed: the output is cut short, or the node has no /proc as Linux has it.
+    """
+    answers = dict(part.partition("\n")[::2] for part in out.split(RECORD)[1:])
+    if "end" not in answers:
+        raise CommandFailed(
+            node, "the look at the node was cut short", detail=_lines(out.replace(RECORD, ""))[-5:]
+        )
+    values: dict[str, Any] = {}
+    try:
+        for fact in FACTS:
+            values.update(fact.parse(answers.get(fact.name, "")))
+    except (ValueError, IndexError, KeyError) as error:
+        raise CommandFailed(node, f"the node answered {fact.name!r} with something unexpected: {error}") from error
+    boot_id, uptime_s, listening = values["boot_id"], values["uptime_s"], values["listening"]
+    values["units"] = {
+        name: _unit(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
+        for name, parts in sorted(values["units"].items())
+    }
+    values["lock"] = _holder(values["lock"], boot_id, uptime_s)
+    return NodeSeen(node=node, **{**values, "listening": listening})
+
+
+def _starttime(stat: str) -> int | None:
+    """Field 22 of /proc/PID/stat; the second field may hold spaces and brackets, so count from its end."""
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in ("Z", "X") else None
+
+
+def _unit(
+    name: str,
+    state: Mapping[str, Any] | None,
+    health: Mapping[str, Any] | None,
+    stat: str,
+    *,
+    boot_id: str,
+    uptime_s: float,
+) -> UnitSeen:
+    if state is None:
+        return UnitSeen(name=name, digest=None, phase="unknown", alive=False)
+    same_boot = state.get("boot_id") == boot_id
+    started = _starttime(stat)
+    alive = same_boot and started is not None and started == state.get("starttime")
+    phase = str(state.get("phase", "unknown"))
+    if not alive and phase in ("starting", "running", "stopping"):
+        phase = "dead"
+    mine = health if alive and health and health.get("pid") == state.get("pid") else {}
+    roles = {
+        str(role): RoleHealth(
+            port=bool(said.get("port")),
+            registered=bool(said.get("registered")),
+            engine=str(said.get("engine", "none")),
+            problem=said.get("problem"),
+        )
+        for role, said in dict(mine.get("roles", {})).items()
+    }
+    return UnitSeen(
+        name=name,
+        digest=state.get("digest"),
+        phase=phase,
+        alive=alive,
+        pid=state.get("pid"),
+        restarts=int(state.get("restarts") or 0),
+        up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
+        exit=state.get("exit"),
+        beat_age_s=max(0.0, uptime_s - float(mine["beat_s"])) if "beat_s" in mine else None,
+        roles=roles,
+        sees={str(role): int(count) for role, count in dict(mine.get("sees", {})).items()},
+        bus=dict(mine.get("bus", {})),
+        problem=next((said.problem for said in roles.values() if said.problem), None),
+    )
+
+
+def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
+    """None where nobody holds it; a lock of an earlier boot counts as never renewed since."""
+    if found is None:
+        return None
+    renewed = found.get("renewed") or {}
+    this_boot = renewed.get("boot_id") == boot_id
+    return Holder(
+        who=str(found.get("who", "somebody")),
+        host=str(found.get("host", "somewhere")),
+        pid=int(found.get("pid", 0)),
+        starttime=int(found.get("starttime", 0)),
+        boot_id=str(found.get("boot_id", "")),
+        doing=str(found.get("doing", "something")),
+        since=str(found.get("since", "an unknown time")),
+        token=str(found.get("token", "")),
+        age_s=max(0.0, uptime_s - float(renewed.get("uptime_s", 0.0))) if this_boot else float("inf"),
+    )

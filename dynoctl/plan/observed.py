@@ -1,0 +1,100 @@
+"""What was seen on the nodes, before anything is touched: one frozen record a node, read in one script.
+
+In: nothing; these are values. Made by `plan.facts` from a node's output, read by `plan.build`, `probe`, `show`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynoctl.errors import NodeError
+
+HEARTBEAT_STALE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHealth:
+    """What a process says of one of its roles (`health.json`)."""
+
+    port: bool = False
+    registered: bool = False
+    engine: str = "none"
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSeen:
+    """One unit folder. `alive` is proved: pid, start time and boot id all match."""
+
+    name: str
+    digest: str | None
+    phase: str
+    alive: bool
+    pid: int | None = None
+    restarts: int = 0
+    up_s: float = 0.0
+    exit: dict[str, int] | None = None
+    supervised: bool = True
+    listening: bool = False
+    beat_age_s: float | None = None
+    roles: dict[str, RoleHealth] = field(default_factory=dict)
+    sees: dict[str, int] = field(default_factory=dict)
+    bus: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def responding(self) -> bool:
+        """False where the process is there but has not written its heartbeat for too long."""
+        return self.beat_age_s is not None and self.beat_age_s <= HEARTBEAT_STALE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the cluster's lock. `age_s` is the time since the holder last renewed it, by the node's clock."""
+
+    who: str
+    host: str
+    pid: int
+    starttime: int
+    boot_id: str
+    doing: str
+    since: str
+    token: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """One node. Paths are absolute there; `have` are artifact paths below `root` that are whole."""
+
+    node: str
+    root: str
+    hostname: str
+    boot_id: str
+    uptime_s: float
+    listening: frozenset[int]
+    have: frozenset[str]
+    tools: dict[str, str]
+    units: dict[str, UnitSeen]
+    user: str | None = None
+    arch: str | None = None
+    python: tuple[int, int, int] | None = None
+    venv: bool = False
+    free_bytes: int | None = None
+    user_manager: bool = False
+    manifest: dict[str, Any] | None = None
+    lock: Holder | None = None
+
+    @property
+    def generation(self) -> int:
+        """How many times a changed topology was applied here; 0 on a node that never saw this cluster."""
+        return int(self.manifest["generation"]) if self.manifest else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All nodes: those that answered, and why the others did not."""
+
+    nodes: dict[str, NodeSeen]
+    failed: dict[str, NodeError] = field(default_factory=dict)

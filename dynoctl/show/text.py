@@ -1,0 +1,125 @@
+"""Plans, states and outcomes as text for people: rich tables on a terminal, the same columns elsewhere.
+
+In: values of `plan`. Out: rich renderables or plain lines; nothing is printed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from dynoctl.plan.results import Proof, RoleState, Rung
+from dynoctl.plan.steps import Phase, Plan
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+PHASE_TITLES = {
+    "prepare": "prepare the nodes",
+    "stop": "stop what changed",
+    "services": "start etcd and NATS, and prove them",
+    "roles": "start every role at once",
+    "ready": "climb the readiness ladder, up to a real token",
+    "remove": "prove that nothing is left, and clean up",
+}
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The whole plan: phases in order, below each its nodes and their steps with the reasons."""
+    if not plan.steps:
+        yield f"{plan.cluster}: no changes"
+        return
+    for number, phase in enumerate((phase for phase in plan.phases if phase.steps), start=1):
+        yield f"{number}. {PHASE_TITLES[phase.name]}"
+        yield from _phase_lines(phase)
+    yield ""
+    yield summary(plan)
+
+
+def _phase_lines(phase: Phase) -> Iterator[str]:
+    for node, steps in phase.by_node().items():
+        width = max(len(step.title) for step in steps)
+        for index, step in enumerate(steps):
+            head = node if index == 0 else ""
+            yield f"   {head:<12} {step.title:<{width}}  ({step.why})"
+
+
+def summary(plan: Plan) -> str:
+    """`3 units to start, 1 to stop, 2 unchanged.`"""
+    titles = [type(step).__name__ for step in plan.steps]
+    counts = [
+        (titles.count("StartUnit"), "to start"),
+        (titles.count("StopUnit"), "to stop"),
+        (len(plan.unchanged), "unchanged"),
+    ]
+    parts = [f"{count} {words}" for count, words in counts if count]
+    return f"{plan.cluster}: {', '.join(parts) or 'nothing runs'}."
+
+
+def duration(seconds: float) -> str:
+    """`8s`, `3m12s`, `5h03m`, `2d04h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole // 60 % 60:02}m"
+    return f"{whole // 86400}d{whole // 3600 % 24:02}h"
+
+
+def ladder_cell(state: RoleState, *, served: bool = False) -> Text:
+    """The rungs as dots: filled where climbed."""
+    from rich.text import Text
+
+    top = Rung.SERVING if not state.top < Rung.LOADED else state.top
+    reached = Rung.SERVING if served and state.climbed and top is Rung.SERVING else state.rung
+    colour = "red" if state.failed or reached is Rung.DOWN else "green" if reached >= top else "yellow"
+    return Text("●" * min(reached, top) + "○" * (top - min(reached, top)), style=colour)
+
+
+def state_word(state: RoleState, *, served: bool = False) -> str:
+    """One or two words for how far a role is."""
+    if state.failed:
+        return "failed"
+    if served and state.climbed:
+        return "serving" if state.top is Rung.LOADED else "up"
+    if state.climbed and state.top is Rung.LISTENING:
+        return "up"
+    return state.rung.word
+
+
+def states_table(states: Iterable[RoleState], *, served: bool = False) -> Table:
+    """One row a role, as `status` and a running `up` show it."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    for heading in ("NODE", "ROLE", "UNIT", "LADDER", "STATE", "UP", "RESTARTS", "NOTE"):
+        table.add_column(heading, no_wrap=heading != "NOTE", overflow="fold")
+    last = None
+    for state in states:
+        table.add_row(
+            "" if state.node == last else state.node,
+            state.role,
+            state.unit,
+            ladder_cell(state, served=served),
+            state_word(state, served=served),
+            duration(state.up_s) if state.pid and state.rung else "-",
+            str(state.restarts),
+            state.note,
+        )
+        last = state.node
+    return table
+
+
+def state_line(state: RoleState) -> str:
+    """The same as one line, for logs: `node2/decode-0 decode 4/4 engine loaded`."""
+    note = f": {state.note}" if state.note else ""
+    return f"{state.node}/{state.unit} {state.role} {int(state.rung)}/{int(state.top)} {state_word(state)}{note}"
+
+
+def proof_line(proof: Proof) -> str:
+    """What the proving request did."""
+    path = f", prefilled by {proof.remote_prefill}" if proof.remote_prefill else ""
+    return f"a token came back from {proof.worker}{path} in {proof.milliseconds:.0f} ms"
