@@ -1,0 +1,149 @@
+"""One exec a node and phase: carry out a list of actions in order, one answer a line.
+
+In: `{"root": …, "actions": [{"do": …, …}, …]}`. Out: for action i `{"action": i, "ok": true, …}` or
+`{"action": i, "ok": false, "error": …}`, before it any number of `{"action": i, "progress": …}`. The first
+refusal ends the list, and every action may be repeated: a run that was cut off is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dyno_node.environment import EnvironmentRefused, make
+
+Action = dict[str, Any]
+Answer = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class Refused(Exception):
+    """An action that was not carried out; the message is a sentence for people."""
+
+
+def apply(
+    request: dict[str, Any], verbs: dict[str, Callable[[dict[str, Any]], Answer]], say: Callable[[Answer], None]
+) -> Iterator[Answer]:
+    """Carry out `request["actions"]`. `verbs` are the node program's own, of which start, stop and sweep serve here."""
+    root = Path(os.path.expanduser(request["root"])).absolute()
+    for number, action in enumerate(request["actions"]):
+
+        def progress(text: str, number: int = number) -> None:
+            say({"action": number, "progress": text})
+
+        try:
+            answer = _carry_out(action, root, verbs, progress)
+        except (Refused, EnvironmentRefused) as refusal:
+            answer = {"ok": False, "error": str(refusal)}
+        except OSError as error:
+            answer = {"ok": False, "error": _sentence(error)}
+        yield {"action": number, **answer}
+        if not answer["ok"]:
+            return
+
+
+def _sentence(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == 28:
+        return f"the disk is full{where}"
+    return f"{(error.strerror or str(error)).lower()}{where}"
+
+
+def _carry_out(
+    action: Action, root: Path, verbs: dict[str, Callable[[dict[str, Any]], Answer]], progress: Say
+) -> Answer:
+    match action["do"]:
+        case "write":
+            _write(_below(root, action["path"]), action["content"].encode(), action["mode"])
+        case "unpack":
+            _unpack(_below(root, action["archive"]), _below(root, action["into"]))
+        case "environment":
+            make(
+                _below(root, action["path"]),
+                action["requirements"],
+                python=action["python"],
+                wheelhouse=action["wheelhouse"],
+                index_url=action["index_url"],
+                progress=progress,
+            )
+        case "remove":
+            _remove(_below(root, action["path"]))
+        case "call":
+            return _call(action)
+        case "start" | "stop" | "sweep" as verb:
+            return verbs[verb](action)
+        case unknown:
+            raise Refused(f"this node program does not know the action {unknown!r}")
+    return {"ok": True}
+
+
+def _below(root: Path, path: str) -> Path:
+    """The path, if it lies below the root: nothing outside is ever written or removed."""
+    found = Path(os.path.normpath(os.path.expanduser(path)))
+    if root not in found.parents:
+        raise Refused(f"{found} is not below {root}")
+    return found
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Whole or not at all, also when power is lost: written beside, synced, renamed."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(target, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, into: Path) -> None:
+    """A zip into a folder. `.complete` is written last: without it the folder is what a power loss left."""
+    complete = into / ".complete"
+    if complete.exists():
+        archive.unlink(missing_ok=True)
+        return
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(mode=0o700, parents=True)
+    try:
+        with zipfile.ZipFile(archive) as source:
+            source.extractall(into)
+    except (zipfile.BadZipFile, FileNotFoundError) as error:
+        raise Refused(f"{archive} did not arrive whole: {error}") from error
+    complete.touch()
+    archive.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _call(action: Action) -> Answer:
+    """Run one of our own programs to its end; its last lines come back when it fails."""
+    argv = [os.path.expanduser(action["argv"][0]), *action["argv"][1:]]
+    try:
+        done = subprocess.run(
+            argv,
+            env={**os.environ, **action["env"]},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=action["timeout_s"],
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Refused(f"not done after {action['timeout_s']} s") from None
+    if done.returncode != 0:
+        tail = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-5:]
+        raise Refused("\n".join(tail) or f"it ended with status {done.returncode} and said nothing")
+    return {"ok": True, "out": done.stdout.decode(errors="replace")}
