@@ -86,7 +86,9 @@ def _(step: steps.PurgeServices) -> list[Action]:
 
 @actions.register
 def _(step: steps.ProveGone) -> list[Action]:
-    return [{"do": "sweep", "cluster": step.cluster, "node": step.node, "ports": list(step.ports), "stop": True}]
+    return [
+        {"do": "sweep", "cluster": step.cluster, "node": step.node, "ports": list(step.ports), "stop": True}
+    ]
 
 
 @actions.register

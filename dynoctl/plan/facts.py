@@ -71,9 +71,9 @@ def _machine(text: str) -> dict[str, Any]:
 MACHINE = Fact(
     "machine",
     'whole=yes; for x in $prepared; do [ -e "$root/$x" ] || whole=no; done\n'
-    'if [ $whole = no ]; then id -un; uname -m\n'
+    "if [ $whole = no ]; then id -un; uname -m\n"
     'x=$root; while [ ! -d "$x" ]; do x=${x%/*}; [ -n "$x" ] || x=/; done\n'
-    "df -Pk \"$x\" | { read -r x; read -r x x x free x; echo \"$free\"; }\n"
+    'df -Pk "$x" | { read -r x; read -r x x x free x; echo "$free"; }\n'
     "python3 -I -c 'import sys; print(*sys.version_info[:3])' 2>/dev/null || echo\n"
     "python3 -I -c 'import ensurepip, venv; print(\"venv\")' 2>/dev/null || echo; fi",
     _machine,
@@ -130,45 +130,48 @@ def _manifest(text: str) -> dict[str, Any]:
     return {"manifest": found if found and "generation" in found else None}
 
 
-MANIFEST = Fact(
-    "manifest", '[ -r "$base/manifest.json" ] && cat "$base/manifest.json"', _manifest
+MANIFEST = Fact("manifest", '[ -r "$base/manifest.json" ] && cat "$base/manifest.json"', _manifest)
+
+
+# How sh finds the pids in a state: the number behind the first `"pid": `, then behind the next one, as `json.dumps`
+# writes them. Only to look at /proc/PID/stat: what counts is compared with the parsed document afterwards.
+_STATS = (
+    "p=${x#*'\"pid\": '}; s=${p#*'\"pid\": '}\n"
+    'for pid in "${p%%[!0-9]*}" "${s%%[!0-9]*}"; do x=\n'
+    '{ read -r x < "/proc/${pid:-none}/stat"; } 2>/dev/null\n'
+    f"printf '{FIELD}%s' \"$x\"; done"
 )
 
 
 def _lock(text: str) -> dict[str, Any]:
-    """Two fields: the holder's JSON and the uptime at which it was last renewed."""
-    holder, _, renewed = text.partition(FIELD)
-    found, renewed_at = _document(holder), _document(renewed)
-    if found is None:
-        return {"lock": None}
-    return {"lock": {**found, "renewed": renewed_at}}
+    """The holder's JSON, then the stat line of the process that keeps the lock for him."""
+    holder, stat, *_ = [*text.split(FIELD), ""]
+    return {"lock": (_document(holder), stat.strip())}
 
 
 LOCK = Fact(
     "lock",
-    f'if [ -d "$base/lock" ]; then cat "$base/lock/holder.json" 2>/dev/null\n'
-    f"printf '{FIELD}'; cat \"$base/lock/renewed.json\" 2>/dev/null; fi",
+    f'x=; {{ read -r x < "$base/lock"; }} 2>/dev/null\nif [ -n "$x" ]; then printf \'%s\' "$x"\n{_STATS}; fi',
     _lock,
 )
 
 
 def _units(text: str) -> dict[str, Any]:
-    """For each unit: name, state.json, health.json, and the stat line of the pid that state names."""
-    found: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None, str]] = {}
+    """For each unit: state.json, health.json, and the stat lines of its process and its supervisor."""
+    found = {}
     for entry in text.split(FIELD + FIELD)[1:]:
-        name, state, health, stat = (entry.split(FIELD) + ["", "", ""])[:4]
-        found[name] = (_document(state), _document(health), stat.strip())
+        name, health, state, stat, supervisor = [*entry.split(FIELD), "", "", "", ""][:5]
+        found[name] = (_document(state), _document(health), stat.strip(), supervisor.strip())
     return {"units": found}
 
 
 UNITS = Fact(
     "units",
-    'for d in "$base"/units/*/; do [ -d "$d" ] || continue; x=${d%/}\n'
-    f"printf '{FIELD}{FIELD}%s{FIELD}' \"${{x##*/}}\"\n"
-    "x=; { read -r x < \"$d/state.json\"; } 2>/dev/null; printf '%s' \"$x\"\n"
-    f"x=; {{ read -r x < \"$d/health.json\"; }} 2>/dev/null; printf '{FIELD}%s{FIELD}' \"$x\"\n"
-    'pid=; { read -r pid x < "$d/pid"; } 2>/dev/null\n'
-    "x=; { read -r x < \"/proc/${pid:-none}/stat\"; } 2>/dev/null; printf '%s' \"$x\"; done",
+    'for d in "$base"/units/*/; do [ -d "$d" ] || continue; d=${d%/}\n'
+    'x=; { read -r x < "$d/health.json"; } 2>/dev/null\n'
+    f'printf \'{FIELD}{FIELD}%s{FIELD}%s{FIELD}\' "${{d##*/}}" "$x"\n'
+    'x=; { read -r x < "$d/state.json"; } 2>/dev/null; printf \'%s\' "$x"\n'
+    f"{_STATS}; done",
     _units,
 )
 
@@ -203,20 +206,27 @@ def parse(node: str, out: str) -> NodeSeen:
         for fact in FACTS:
             values.update(fact.parse(answers.get(fact.name, "")))
     except (ValueError, IndexError, KeyError) as error:
-        raise CommandFailed(node, f"the node answered {fact.name!r} with something unexpected: {error}") from error
-    boot_id, uptime_s, listening = values["boot_id"], values["uptime_s"], values["listening"]
+        raise CommandFailed(
+            node, f"the node answered {fact.name!r} with something unexpected: {error}"
+        ) from error
+    boot_id, uptime_s = values["boot_id"], values["uptime_s"]
     values["units"] = {
         name: _unit(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
         for name, parts in sorted(values["units"].items())
     }
-    values["lock"] = _holder(values["lock"], boot_id, uptime_s)
-    return NodeSeen(node=node, **{**values, "listening": listening})
+    values["lock"] = _holder(*values["lock"], boot_id)
+    return NodeSeen(node=node, **values)
 
 
-def _starttime(stat: str) -> int | None:
-    """Field 22 of /proc/PID/stat; the second field may hold spaces and brackets, so count from its end."""
+def _runs(named: Mapping[str, Any] | None, stat: str, boot_id: str) -> bool:
+    """Whether the process that a document names is the one that /proc shows, in this boot and not a zombie.
+
+    Field 22 of the stat line is the start time; the second field may hold spaces and brackets, so count from its end.
+    """
     fields = stat.rpartition(")")[2].split()
-    return int(fields[19]) if len(fields) > 19 and fields[0] not in ("Z", "X") else None
+    if named is None or len(fields) < 20 or fields[0] in ("Z", "X"):
+        return False
+    return named.get("boot_id") == boot_id and named.get("starttime") == int(fields[19])
 
 
 def _unit(
@@ -224,17 +234,18 @@ def _unit(
     state: Mapping[str, Any] | None,
     health: Mapping[str, Any] | None,
     stat: str,
+    supervisor_stat: str,
     *,
     boot_id: str,
     uptime_s: float,
 ) -> UnitSeen:
     if state is None:
-        return UnitSeen(name=name, digest=None, phase="unknown", alive=False)
-    same_boot = state.get("boot_id") == boot_id
-    started = _starttime(stat)
-    alive = same_boot and started is not None and started == state.get("starttime")
+        return UnitSeen(name=name, digest=None, phase="unknown", alive=False, supervised=False)
+    alive = _runs(state, stat, boot_id)
+    supervisor = {"boot_id": state.get("boot_id"), **(state.get("supervisor") or {})}
+    supervised = _runs(supervisor, supervisor_stat, boot_id)
     phase = str(state.get("phase", "unknown"))
-    if not alive and phase in ("starting", "running", "stopping"):
+    if not alive and not supervised and phase in ("starting", "running", "waiting", "stopping"):
         phase = "dead"
     mine = health if alive and health and health.get("pid") == state.get("pid") else {}
     roles = {
@@ -251,7 +262,8 @@ def _unit(
         digest=state.get("digest"),
         phase=phase,
         alive=alive,
-        pid=state.get("pid"),
+        supervised=supervised,
+        pid=state.get("pid") if alive else None,
         restarts=int(state.get("restarts") or 0),
         up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
         exit=state.get("exit"),
@@ -259,24 +271,12 @@ def _unit(
         roles=roles,
         sees={str(role): int(count) for role, count in dict(mine.get("sees", {})).items()},
         bus=dict(mine.get("bus", {})),
-        problem=next((said.problem for said in roles.values() if said.problem), None),
+        problem=state.get("problem") or next((said.problem for said in roles.values() if said.problem), None),
     )
 
 
-def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
-    """None where nobody holds it; a lock of an earlier boot counts as never renewed since."""
-    if found is None:
+def _holder(found: Mapping[str, Any] | None, stat: str, boot_id: str) -> Holder | None:
+    """None where nobody holds it: the file's text outlives a keeper that was killed, the process does not."""
+    if found is None or not _runs(found.get("keeper"), stat, boot_id):
         return None
-    renewed = found.get("renewed") or {}
-    this_boot = renewed.get("boot_id") == boot_id
-    return Holder(
-        who=str(found.get("who", "somebody")),
-        host=str(found.get("host", "somewhere")),
-        pid=int(found.get("pid", 0)),
-        starttime=int(found.get("starttime", 0)),
-        boot_id=str(found.get("boot_id", "")),
-        doing=str(found.get("doing", "something")),
-        since=str(found.get("since", "an unknown time")),
-        token=str(found.get("token", "")),
-        age_s=max(0.0, uptime_s - float(renewed.get("uptime_s", 0.0))) if this_boot else float("inf"),
-    )
+    return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})

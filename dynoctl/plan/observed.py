@@ -36,7 +36,6 @@ class UnitSeen:
     up_s: float = 0.0
     exit: dict[str, int] | None = None
     supervised: bool = True
-    listening: bool = False
     beat_age_s: float | None = None
     roles: dict[str, RoleHealth] = field(default_factory=dict)
     sees: dict[str, int] = field(default_factory=dict)
@@ -51,17 +50,12 @@ class UnitSeen:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the cluster's lock. `age_s` is the time since the holder last renewed it, by the node's clock."""
+    """Who holds the cluster's lock, what for, and since when (ISO 8601, by the holder's clock)."""
 
     who: str
     host: str
-    pid: int
-    starttime: int
-    boot_id: str
     doing: str
     since: str
-    token: str
-    age_s: float
 
 
 @dataclass(frozen=True, slots=True)

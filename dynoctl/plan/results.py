@@ -96,9 +96,7 @@ def _role_state(
     def at(rung: Rung, note: str = "", *, failed: bool = False) -> RoleState:
         if seen is None:
             return RoleState(spec.node, spec.name, role, rung, note)
-        return RoleState(
-            spec.node, spec.name, role, rung, note, seen.pid, seen.up_s, seen.restarts, failed
-        )
+        return RoleState(spec.node, spec.name, role, rung, note, seen.pid, seen.up_s, seen.restarts, failed)
 
     if seen is None:
         return at(Rung.DOWN, "not started")
@@ -116,9 +114,7 @@ def _role_state(
     if role in WATCHERS and (missing := _missing(seen.sees, expects)):
         return at(Rung.LISTENING, f"sees {missing}")
     if said.engine not in ("ready", "none"):
-        return at(
-            Rung.REGISTERED, said.problem or f"engine {said.engine}", failed=said.engine == "failed"
-        )
+        return at(Rung.REGISTERED, said.problem or f"engine {said.engine}", failed=said.engine == "failed")
     return at(Rung.LOADED, said.problem or "")
 
 

@@ -116,7 +116,9 @@ def states_table(states: Iterable[RoleState], *, served: bool = False) -> Table:
 def state_line(state: RoleState) -> str:
     """The same as one line, for logs: `node2/decode-0 decode 4/4 engine loaded`."""
     note = f": {state.note}" if state.note else ""
-    return f"{state.node}/{state.unit} {state.role} {int(state.rung)}/{int(state.top)} {state_word(state)}{note}"
+    return (
+        f"{state.node}/{state.unit} {state.role} {int(state.rung)}/{int(state.top)} {state_word(state)}{note}"
+    )
 
 
 def proof_line(proof: Proof) -> str:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dyno_node.procs import boot_id, starttime
+from dyno_node import clock, proc
 
 
 def hold(request: dict[str, Any]) -> int:
@@ -30,8 +30,9 @@ def hold(request: dict[str, Any]) -> int:
         except BlockingIOError:
             print(json.dumps({"ok": False, "holder": _read(guard)}), flush=True)
             return 0
-        me = {"pid": os.getpid(), "starttime": starttime(os.getpid()), "boot_id": boot_id()}
-        _write(guard, {**request["holder"], "keeper": me})
+        me = proc.own()
+        keeper = {"pid": me.pid, "starttime": me.starttime, "boot_id": clock.boot_id()}
+        _write(guard, {"keeper": keeper, **request["holder"]})
         print(json.dumps({"ok": True}), flush=True)
         _listen(float(request["silence_s"]))
         # Emptied while still held: a reader never sees a holder that is gone.
