@@ -7,11 +7,13 @@ password, and `masked`, for lines of source that appear in messages.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainSerializer, SerializationInfo
+from pydantic import GetPydanticSchema, SerializationInfo
+from pydantic_core import core_schema
 
-from dynoctl.topology.scalars import EnvName, EnvText
+from dynoctl.topology.scalars import EnvName, EnvText, Text
 
 MASK = "***"
 
@@ -96,6 +98,15 @@ def _shown(value: Any, info: SerializationInfo) -> Any:
     return None if value is None else give(value)
 
 
-# Typed by what the validator returns; what the file holds is EnvText, and the reader's errors are about that.
-Env = Annotated[dict[EnvName, EnvText], AfterValidator(_hidden), PlainSerializer(_shown)]
-UrlText = Annotated[str, AfterValidator(Url), PlainSerializer(_shown)]
+def _hiding(make: Callable[[Any], Any], written: Any) -> GetPydanticSchema:
+    """A type that is written as `written` in the file, becomes `make(value)`, and is dumped by `_shown`."""
+    dump = core_schema.plain_serializer_function_ser_schema(_shown, info_arg=True)
+    return GetPydanticSchema(
+        lambda _, handler: core_schema.no_info_after_validator_function(
+            make, handler(written), serialization=dump
+        )
+    )
+
+
+Env = Annotated[dict[str, str | Secret], _hiding(_hidden, dict[EnvName, EnvText])]
+UrlText = Annotated[Url, _hiding(Url, Text)]

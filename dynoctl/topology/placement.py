@@ -1,0 +1,223 @@
+"""The views of a topology: its shorthand unrolled into machines, placements, processes and services.
+
+In: a `Topology`, checked or not. Out: frozen values of one shape. A unit that names no node stands on the only
+node there is; with more than one node it has no place and is left out (`dynoctl.topology.check` refuses that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, get_args
+
+from dynoctl.topology.engine import Engine, Model
+from dynoctl.topology.machines import LOCAL, Node, Ssh
+from dynoctl.topology.roles import Frontend, Processor, Role, RoleName, Router, Worker
+from dynoctl.topology.secret import Secret, Url
+from dynoctl.topology.services import Etcd, Nats
+
+if TYPE_CHECKING:
+    from dynoctl.topology.model import Topology
+
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router")
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node with every default filled in. `address` is what peers dial."""
+
+    name: str
+    host: str
+    address: str
+    gpus: int | None
+    ssh: Ssh
+    env: dict[str, str | Secret]
+    python: str | None
+    state_dir: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine, used without SSH."""
+        return self.host == LOCAL
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One unit of one role.
+
+    `nodes` has one node, or all of a span with the head first; `index` counts the units of this role whose
+    (head) node is the same, from 0. `engine` and `model` are complete for workers and None for other roles.
+    `path` is where the file says so: `("roles", "decode", 0)`; for a role that is implied, its frontend's.
+    """
+
+    role: RoleName
+    index: int
+    nodes: tuple[str, ...]
+    spec: Role
+    path: Path
+    port: int | None = None
+    stream_port: int | None = None
+    engine: Engine | None = None
+    model: Model | None = None
+    env: dict[str, str | Secret] = field(default_factory=dict)
+
+    @property
+    def node(self) -> str:
+        """Its node; of a span, the head."""
+        return self.nodes[0]
+
+    @property
+    def worker(self) -> Worker | None:
+        """Its map, where the role runs an engine."""
+        return self.spec if isinstance(self.spec, Worker) else None
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs that it takes on each of its nodes: none unless the engine is vLLM."""
+        if self.worker is None or self.engine is None or self.engine.kind != "vllm":
+            return 0
+        return -(-self.worker.ranks // len(self.nodes))
+
+
+@dataclass(frozen=True)
+class Process:
+    """What runs as one process on one node: one placement, or several that are fused."""
+
+    placements: tuple[Placement, ...]
+
+    @property
+    def name(self) -> str:
+        """`<first role>-<index>`, unique on its node."""
+        first = self.placements[0]
+        return f"{first.role}-{first.index}"
+
+    @property
+    def node(self) -> str:
+        """Where it runs; of a span, the head."""
+        return self.placements[0].node
+
+    @property
+    def roles(self) -> tuple[RoleName, ...]:
+        """What it does, in the order of the ring."""
+        return tuple(placement.role for placement in self.placements)
+
+
+@dataclass(frozen=True)
+class Service:
+    """etcd or NATS. Either `node` and `port` say where to start it, or `urls` where it runs already."""
+
+    node: str | None
+    port: int
+    peer_port: int | None = None
+    binary: str | None = None
+    urls: tuple[Url, ...] = ()
+
+
+def machines(topology: Topology) -> dict[str, Machine]:
+    """The nodes by name; without any in the file, this machine."""
+    nodes = topology.nodes or {LOCAL: Node.model_construct()}
+    return {name: _machine(topology, name, node) for name, node in nodes.items()}
+
+
+def _machine(topology: Topology, name: str, node: Node) -> Machine:
+    address = node.address or ("127.0.0.1" if node.host == LOCAL else node.host)
+    given = {key: value for key in ("user", "port", "key") if (value := getattr(node.ssh, key)) is not None}
+    return Machine(
+        name=name,
+        host=node.host,
+        address=address,
+        gpus=node.gpus,
+        ssh=topology.ssh.model_copy(update=given),
+        env={**topology.env, **node.env},
+        python=node.python or topology.python,
+        state_dir=node.state_dir or topology.state_dir,
+    )
+
+
+def service(topology: Topology, spec: Etcd | Nats) -> Service:
+    """Where a service is. Without a node and a URL it stands on the only node, or nowhere."""
+    return Service(
+        node=None if spec.url else spec.node or only_node(topology),
+        port=spec.port,
+        peer_port=spec.peer_port if isinstance(spec, Etcd) else None,
+        binary=spec.binary,
+        urls=spec.url,
+    )
+
+
+def only_node(topology: Topology) -> str | None:
+    """The node that is meant where none is named: the only one there is, if so."""
+    names = tuple(topology.machines)
+    return names[0] if len(names) == 1 else None
+
+
+def placements(topology: Topology) -> tuple[Placement, ...]:
+    """Every unit, role by role; of one role in file order, replicas of a node side by side."""
+    return tuple(chain.from_iterable(_placed(topology, role) for role in ROLES))
+
+
+def _placed(topology: Topology, role: RoleName) -> Iterator[Placement]:
+    seen: dict[str, int] = {}
+    for path, spec, nodes in _written(topology, role) or _implied(topology, role):
+        for replica in range(spec.replicas):
+            index = seen.get(nodes[0], 0)
+            seen[nodes[0]] = index + 1
+            yield _placement(topology, role, index, nodes, spec, path, replica)
+
+
+def _written(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple[str, ...]]]:
+    only = only_node(topology)
+    default: tuple[tuple[str, ...], ...] = ((only,),) if only else ()
+    return [
+        (("roles", role, position), spec, nodes)
+        for position, spec in enumerate(topology.roles.of(role))
+        for nodes in spec.sites or default
+    ]
+
+
+def _implied(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple[str, ...]]]:
+    """A processor or a router that the file does not have stands beside each frontend."""
+    if role not in ("processor", "router") or topology.roles.of(role):
+        return []
+    kind = Processor if role == "processor" else Router
+    return [
+        (path, kind.model_construct(replicas=frontend.replicas), nodes)
+        for path, frontend, nodes in _written(topology, "frontend")
+    ]
+
+
+def _placement(
+    topology: Topology,
+    role: RoleName,
+    index: int,
+    nodes: tuple[str, ...],
+    spec: Role,
+    path: Path,
+    replica: int,
+) -> Placement:
+    machine = topology.machines.get(nodes[0])
+    return Placement(
+        role=role,
+        index=index,
+        nodes=nodes,
+        spec=spec,
+        path=path,
+        port=spec.port + replica if isinstance(spec, Frontend) else None,
+        stream_port=None if spec.stream_port is None else spec.stream_port + replica,
+        engine=topology.engine.overridden(spec.engine) if isinstance(spec, Worker) else None,
+        model=(spec.model or topology.model) if isinstance(spec, Worker) else None,
+        env={**(machine.env if machine else topology.env), **spec.env},
+    )
+
+
+def processes(topology: Topology) -> tuple[Process, ...]:
+    """Placements, with the i-th frontend, processor and router of a node in one process where `fused`."""
+    groups: dict[tuple[str, int, str], list[Placement]] = {}
+    for placement in topology.placements:
+        fused = topology.roles.fused and placement.role in FUSED
+        key = (placement.node, placement.index, "" if fused else placement.role)
+        groups.setdefault(key, []).append(placement)
+    return tuple(Process(tuple(group)) for group in groups.values())
