@@ -74,7 +74,6 @@ def _(step: steps.StartUnit) -> list[Action]:
 @actions.register
 def _(step: steps.PurgeServices) -> list[Action]:
     return [
-        {"do": "write", "path": step.settings_path, "content": step.settings, "mode": 0o600},
         {
             "do": "call",
             "argv": [step.python, "-m", "dyno_runtime", "purge", step.settings_path],

@@ -214,7 +214,8 @@ def parse(node: str, out: str) -> NodeSeen:
         name: _unit(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
         for name, parts in sorted(values["units"].items())
     }
-    values["lock"] = _holder(*values["lock"], boot_id)
+    holder, keeper = values["lock"]
+    values["lock"] = _holder(holder, keeper, boot_id)
     return NodeSeen(node=node, **values)
 
 

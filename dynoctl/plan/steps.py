@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PhaseName = Literal["prepare", "stop", "services", "roles", "ready", "remove"]
+PhaseName = Literal["prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,6 @@ class PurgeServices(Step):
     python: str
     code: str
     settings_path: str
-    settings: str
 
     @property
     def title(self) -> str:
@@ -171,23 +170,20 @@ class RemoveCluster(Step):
     """Remove this cluster's folder of this node."""
 
     path: str
-    keep_data: bool = False
 
     @property
     def title(self) -> str:
-        return "remove its folder" + (" (data kept)" if self.keep_data else "")
+        return "remove its folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Something that must be proven before the roles use it. `node` asks, because it can reach it for certain."""
+    """etcd or NATS, to be proven before the roles use it. `node` asks: the one that runs it, else the first."""
 
     kind: Literal["nats", "etcd"]
-    host: str
-    port: int
     node: str
-    url: str = field(repr=False, default="")
-    unit_dir: str | None = None
+    url: str = field(repr=False)
+    jetstream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,26 @@
 """What makes the tokens: the model, the engine, and the split of prefill from decode.
 
-In: plain values. Out: frozen models; `Engine.overridden` lays a role's values over the defaults.
+In: nothing. Out: frozen models, one a section of the file; `Engine.overridden` lays a role's values over the defaults.
 """
 
-from __future__ import annotations
+from typing import Annotated, Any, Literal, get_args
 
-from typing import Any, Literal
-
-from pydantic import Field
+import msgspec
+from msgspec import Meta
 
 from dynoctl.topology.part import Part
 from dynoctl.topology.scalars import Count, Positive, Seconds, Text
 
 EngineKind = Literal["hello", "mock", "vllm"]
 DisaggMode = Literal["off", "always", "conditional"]
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
 class Model(Part):
     """The model that is served."""
 
-    id: Text = Field(description="A hub id, or a folder on the nodes.", examples=["model"])
-    served_name: Text | None = Field(default=None, description="What clients ask for; else the id.")
+    id: Annotated[Text, Meta(description="A hub id, or a folder on the nodes.", examples=["hello"])]
+    served_name: Annotated[Text | None, Meta(description="What clients ask for; else the id.")] = None
 
     @property
     def name(self) -> str:
@@ -29,37 +29,42 @@ class Model(Part):
 
 
 class EngineOverride(Part):
-    """What differs for one role from `engine` at the top. Its `args` are laid over those, key by key."""
+    """What differs for one role from `engine` at the top. `args` are laid over those, key by key."""
 
-    kind: EngineKind | None = Field(default=None, description="Which engine.")
-    block_size: Positive | None = Field(default=None, description="Tokens in one block of the KV cache.")
-    max_model_len: Positive | None = Field(default=None, description="The longest sequence, in tokens.")
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the engine, given to it verbatim."
-    )
+    kind: Annotated[EngineKind | None, Meta(description="Which engine.")] = None
+    block_size: Annotated[Positive | None, Meta(description="Tokens in one block of the KV cache.")] = None
+    max_model_len: Annotated[Positive | None, Meta(description="Longest sequence, in tokens.")] = None
+    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}
 
 
 class Engine(Part):
     """The engine of every worker; a role may override any key."""
 
-    kind: EngineKind = Field(
-        description="Which engine: 'hello' echoes prompts and needs no model, no GPU.", examples=["hello"]
-    )
-    block_size: Positive = Field(default=64, description="Tokens in one block of the KV cache.")
-    max_model_len: Positive = Field(default=8192, description="The longest sequence, in tokens.")
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the engine, given to it verbatim."
-    )
+    kind: Annotated[
+        EngineKind,
+        Meta(
+            description="Which engine; `hello` echoes prompts and needs neither model nor GPU.",
+            examples=["hello"],
+        ),
+    ]
+    block_size: Annotated[Positive, Meta(description="Tokens in one block of the KV cache.")] = 64
+    max_model_len: Annotated[Positive, Meta(description="Longest sequence, in tokens.")] = 8192
+    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}
 
-    def overridden(self, by: EngineOverride) -> Engine:
+    def overridden(self, by: EngineOverride) -> "Engine":
         """This engine with the values that a role gives."""
-        keys = {argument_key(key) for key in by.args}
-        kept = {key: value for key, value in self.args.items() if argument_key(key) not in keys}
-        given = {key: value for key in ("kind", "block_size", "max_model_len") if (value := getattr(by, key))}
-        return self.model_copy(update={**given, "args": {**kept, **by.args}})
+        replaced = {argument_name(key) for key in by.args}
+        kept = {key: value for key, value in self.args.items() if argument_name(key) not in replaced}
+        return msgspec.structs.replace(
+            self,
+            kind=by.kind or self.kind,
+            block_size=by.block_size or self.block_size,
+            max_model_len=by.max_model_len or self.max_model_len,
+            args={**kept, **by.args},
+        )
 
 
-def argument_key(key: str) -> str:
+def argument_name(key: str) -> str:
     """What two spellings of one argument have in common: `max-num-seqs` is `max_num_seqs`."""
     return key.lstrip("-").replace("-", "_")
 
@@ -67,18 +72,20 @@ def argument_key(key: str) -> str:
 class Disagg(Part):
     """Where prefill runs."""
 
-    mode: DisaggMode = Field(
-        default="off",
-        description="'off': each worker does its own; 'always': on prefill workers; 'conditional': there when the prompt is long and the queue short.",
-    )
-    max_local_prefill_length: Count = Field(
-        default=10,
-        description="Longest prompt, in tokens that no cache holds, that decode prefills itself (conditional).",
-    )
-    max_prefill_queue_size: Positive = Field(
-        default=2, description="Queue length from which decode prefills itself (conditional)."
-    )
-    prefill_timeout_s: Seconds = Field(
-        default=30.0,
-        description="How long decode waits for a prefill worker before it prefills itself, in seconds.",
-    )
+    mode: Annotated[
+        DisaggMode,
+        Meta(
+            description="`off`: each worker prefills for itself; `always`: prefill workers do; "
+            "`conditional`: they do where the prompt is long and their queue short."
+        ),
+    ] = "off"
+    max_local_prefill_length: Annotated[
+        Count,
+        Meta(description="Up to so many tokens that no cache holds, decode prefills itself (conditional)."),
+    ] = 10
+    max_prefill_queue_size: Annotated[
+        Positive, Meta(description="With so many waiting in the queue, decode prefills itself (conditional).")
+    ] = 2
+    prefill_timeout_s: Annotated[
+        Seconds, Meta(description="After so many seconds without an answer, decode prefills itself.")
+    ] = 30.0

@@ -1,19 +1,19 @@
-"""The base of every section of a topology: frozen, and strict about its keys.
+"""The base of every section of a topology, and the marks that its types may carry for the reader.
 
-In: nothing. Out: `Part`, and `Listed`, the types of keys that take one value or a list of them.
+In: nothing. Out: `Part`, frozen and strict about its keys; `means` and `SHORT`, read by `dynoctl.topology.reader`
+and `dynoctl.topology.schema`. No module with models delays its annotations: they are looked at when it is imported.
 """
 
-from __future__ import annotations
+import msgspec
 
-from pydantic import BaseModel, ConfigDict
+ONE_OR_MORE = msgspec.Meta(extra={"short": "one"})  # a single value stands for a list of one
+NODE_OR_MAP = msgspec.Meta(extra={"short": "node"})  # a text stands for {node: text}
 
 
-class Part(BaseModel):
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One section of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 
-
-def listed(value: object) -> object:
-    """A single value stands for a list of one. What is missing stays missing."""
-    return value if value is None or isinstance(value, list | tuple) else [value]
+def means(words: str, pattern: str) -> msgspec.Meta:
+    """A text that must match `pattern`, which is, in words, `words`."""
+    return msgspec.Meta(pattern=pattern, extra={"means": words})

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from dynoctl.topology.engine import Engine, Model
 from dynoctl.topology.machines import LOCAL, Node, Ssh
-from dynoctl.topology.roles import Frontend, Processor, Role, RoleName, Router, Worker
-from dynoctl.topology.secret import Secret, Url
-from dynoctl.topology.services import Etcd, Nats
+from dynoctl.topology.roles import ROLES, Frontend, Processor, Role, RoleName, Router, Worker
+from dynoctl.topology.secret import Env, Url
 
 if TYPE_CHECKING:
     from dynoctl.topology.model import Topology
 
-ROLES: tuple[RoleName, ...] = get_args(RoleName)
 FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router")
 Path = tuple[str | int, ...]
 
@@ -34,7 +34,7 @@ class Machine:
     address: str
     gpus: int | None
     ssh: Ssh
-    env: dict[str, str | Secret]
+    env: Env
     python: str | None
     state_dir: str
 
@@ -62,7 +62,7 @@ class Placement:
     stream_port: int | None = None
     engine: Engine | None = None
     model: Model | None = None
-    env: dict[str, str | Secret] = field(default_factory=dict)
+    env: Env = field(default_factory=Env)
 
     @property
     def node(self) -> str:
@@ -79,7 +79,7 @@ class Placement:
         """GPUs that it takes on each of its nodes: none unless the engine is vLLM."""
         if self.worker is None or self.engine is None or self.engine.kind != "vllm":
             return 0
-        return -(-self.worker.ranks // len(self.nodes))
+        return -(-self.worker.gpus // len(self.nodes))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Service:
 
 def machines(topology: Topology) -> dict[str, Machine]:
     """The nodes by name; without any in the file, this machine."""
-    nodes = topology.nodes or {LOCAL: Node.model_construct()}
+    nodes = topology.nodes or {LOCAL: Node()}
     return {name: _machine(topology, name, node) for name, node in nodes.items()}
 
 
@@ -130,22 +130,25 @@ def _machine(topology: Topology, name: str, node: Node) -> Machine:
         host=node.host,
         address=address,
         gpus=node.gpus,
-        ssh=topology.ssh.model_copy(update=given),
-        env={**topology.env, **node.env},
+        ssh=msgspec.structs.replace(topology.ssh, **given),
+        env=topology.env | node.env,
         python=node.python or topology.python,
         state_dir=node.state_dir or topology.state_dir,
     )
 
 
-def service(topology: Topology, spec: Etcd | Nats) -> Service:
-    """Where a service is. Without a node and a URL it stands on the only node, or nowhere."""
-    return Service(
-        node=None if spec.url else spec.node or only_node(topology),
-        port=spec.port,
-        peer_port=spec.peer_port if isinstance(spec, Etcd) else None,
-        binary=spec.binary,
-        urls=spec.url,
-    )
+def etcd(topology: Topology) -> Service:
+    """Where etcd is. Without a node and a URL it stands on the only node, or nowhere."""
+    spec = topology.services.etcd
+    node = None if spec.url else spec.node or only_node(topology)
+    return Service(node, spec.port, spec.peer_port, spec.binary, spec.url)
+
+
+def nats(topology: Topology) -> Service:
+    """Where NATS is. Without a node and a URL it stands on the only node, or nowhere."""
+    spec = topology.services.nats
+    node = None if spec.url else spec.node or only_node(topology)
+    return Service(node, spec.port, None, spec.binary, (spec.url,) if spec.url else ())
 
 
 def only_node(topology: Topology) -> str | None:
@@ -184,7 +187,7 @@ def _implied(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple
         return []
     kind = Processor if role == "processor" else Router
     return [
-        (path, kind.model_construct(replicas=frontend.replicas), nodes)
+        (path, kind(replicas=frontend.replicas), nodes)
         for path, frontend, nodes in _written(topology, "frontend")
     ]
 
@@ -209,7 +212,7 @@ def _placement(
         stream_port=None if spec.stream_port is None else spec.stream_port + replica,
         engine=topology.engine.overridden(spec.engine) if isinstance(spec, Worker) else None,
         model=(spec.model or topology.model) if isinstance(spec, Worker) else None,
-        env={**(machine.env if machine else topology.env), **spec.env},
+        env=(machine.env if machine else topology.env) | spec.env,
     )
 
 

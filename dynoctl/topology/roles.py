@@ -1,44 +1,41 @@
 """Who does the work: the roles, where each one stands and in how many units.
 
-In: plain values; a role is a map or a list of maps. Out: frozen models; `Role.sites` is the one shape of
-`node`, `nodes` and `span`.
+In: nothing. Out: frozen models, one a section of the file; `Role.sites` is the one shape of `node`, `nodes` and `span`.
 """
 
-from __future__ import annotations
+from typing import Annotated, Literal, get_args
 
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator, Field
+from msgspec import Meta
 
 from dynoctl.topology.engine import EngineOverride, Model
-from dynoctl.topology.part import Part, listed
-from dynoctl.topology.scalars import Count, Flag, Label, Port, Positive
+from dynoctl.topology.part import ONE_OR_MORE, Part
+from dynoctl.topology.scalars import Count, Label, Port, Positive
 from dynoctl.topology.secret import Env
 
 RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
 Policy = Literal["similar", "random", "round_robin", "least_loaded", "prefix", "kv", "kv_classic"]
+Executor = Literal["mp", "ray"]
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+
+Replicas = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class Role(Part):
     """Where a role stands."""
 
-    node: Label | None = Field(
-        default=None, description="The node it runs on; with one node in the file, that one."
-    )
-    nodes: tuple[Label, ...] = Field(default=(), description="Several nodes: the same on each of them.")
-    replicas: Positive = Field(default=1, le=1024, description="How many on each of these nodes.")
-    env: Env = Field(
-        default_factory=dict,
-        description="Environment of these processes, over that of the node and of the file.",
-    )
-    stream_port: Port | None = Field(
-        default=None,
-        description="First TCP port that its units take for requests, one each; else dynoctl chooses.",
-    )
+    node: Annotated[
+        Label | None, Meta(description="The node it runs on; with one node in the file, that one.")
+    ] = None
+    nodes: Annotated[tuple[Label, ...], Meta(description="Several nodes: the same on each of them.")] = ()
+    replicas: Annotated[Replicas, Meta(description="How many on each of these nodes.")] = 1
+    env: Annotated[Env, Meta(description="Environment of these processes, over that of their node.")] = Env()
+    stream_port: Annotated[
+        Port | None, Meta(description="First TCP port for requests, one for each unit; else dynoctl chooses.")
+    ] = None
 
     @property
     def sites(self) -> tuple[tuple[str, ...], ...]:
-        """The places that were named, each a tuple of nodes: one node, or all of a span. May be empty."""
+        """The places that are named, each a tuple of nodes: one node, or all of a span. May be empty."""
         if self.node is not None:
             return ((self.node,),)
         return tuple((node,) for node in self.nodes)
@@ -47,9 +44,9 @@ class Role(Part):
 class Frontend(Role):
     """Speaks HTTP with clients."""
 
-    port: Port = Field(
-        default=8000, description="TCP port for HTTP; replicas on one node take the ports after it."
-    )
+    port: Annotated[
+        Port, Meta(description="TCP port for HTTP; replicas on a node take the ports after it.")
+    ] = 8000
 
 
 class Processor(Role):
@@ -59,31 +56,31 @@ class Processor(Role):
 class Router(Role):
     """Chooses the decode worker for a request."""
 
-    policy: Policy = Field(
-        default="similar",
-        description="How it chooses; 'similar' sends prompts that look alike to the same worker.",
-    )
+    policy: Annotated[
+        Policy,
+        Meta(description="How it chooses; `similar` sends prompts that look alike to the same worker."),
+    ] = "similar"
 
 
 class Worker(Role):
     """Runs an engine: decode or prefill."""
 
-    span: tuple[Label, ...] = Field(
-        default=(), description="The nodes of one worker that is larger than a node; the first is its head."
-    )
-    tp: Positive = Field(default=1, description="Tensor parallel size.")
-    pp: Positive = Field(default=1, description="Pipeline parallel size.")
-    dp: Positive = Field(default=1, description="Data parallel size.")
-    executor: Literal["mp", "ray"] = Field(
-        default="mp", description="What holds a worker together that spans nodes."
-    )
-    gpu_ids: tuple[Count, ...] = Field(
-        default=(), description="Which GPUs of each node to use, by index; else dynoctl chooses."
-    )
-    model: Model | None = Field(default=None, description="The model of these workers, where it differs.")
-    engine: EngineOverride = Field(
-        default_factory=EngineOverride.model_construct,
-        description="The engine of these workers, where it differs.",
+    span: Annotated[
+        tuple[Label, ...],
+        Meta(description="All nodes of one worker that is larger than a node; the first is its head."),
+    ] = ()
+    tp: Annotated[Positive, Meta(description="Tensor parallel size.")] = 1
+    pp: Annotated[Positive, Meta(description="Pipeline parallel size.")] = 1
+    dp: Annotated[Positive, Meta(description="Data parallel size.")] = 1
+    executor: Annotated[
+        Executor, Meta(description="What holds a worker together: processes, or Ray over a span.")
+    ] = "mp"
+    gpu_ids: Annotated[
+        tuple[Count, ...], Meta(description="The GPUs of each node to use, by index; else dynoctl chooses.")
+    ] = ()
+    model: Annotated[Model | None, Meta(description="The model of these workers, where it differs.")] = None
+    engine: Annotated[EngineOverride, Meta(description="The engine of these workers, where it differs.")] = (
+        EngineOverride()
     )
 
     @property
@@ -91,37 +88,36 @@ class Worker(Role):
         return (self.span,) if self.span else super().sites
 
     @property
-    def ranks(self) -> int:
-        """How many GPUs one worker uses, on all its nodes together."""
+    def gpus(self) -> int:
+        """How many GPUs one worker computes on, on all its nodes together."""
         return self.tp * self.pp * self.dp
 
 
 class Roles(Part):
     """The roles. Each is a map, or a list of maps where its units differ."""
 
-    frontend: Annotated[
-        tuple[Frontend, ...],
-        BeforeValidator(listed, json_schema_input_type=Frontend | tuple[Frontend, ...]),
-    ] = Field(default=(), description="Speaks HTTP with clients.")
+    frontend: Annotated[tuple[Frontend, ...], ONE_OR_MORE, Meta(description="Speaks HTTP with clients.")] = ()
     processor: Annotated[
         tuple[Processor, ...],
-        BeforeValidator(listed, json_schema_input_type=Processor | tuple[Processor, ...]),
-    ] = Field(default=(), description="Tokenises and detokenises; where absent, one beside each frontend.")
+        ONE_OR_MORE,
+        Meta(description="Turns requests into tokens and back; where absent, one beside each frontend."),
+    ] = ()
     router: Annotated[
         tuple[Router, ...],
-        BeforeValidator(listed, json_schema_input_type=Router | tuple[Router, ...]),
-    ] = Field(default=(), description="Chooses workers; where absent, one beside each frontend.")
+        ONE_OR_MORE,
+        Meta(description="Chooses the worker; where absent, one beside each frontend."),
+    ] = ()
     decode: Annotated[
         tuple[Worker, ...],
-        BeforeValidator(listed, json_schema_input_type=Worker | tuple[Worker, ...]),
-    ] = Field(default=(), description="Makes the tokens, and prefills what it does not send away.")
+        ONE_OR_MORE,
+        Meta(description="Makes the tokens, and prefills what it does not send away."),
+    ] = ()
     prefill: Annotated[
-        tuple[Worker, ...],
-        BeforeValidator(listed, json_schema_input_type=Worker | tuple[Worker, ...]),
-    ] = Field(default=(), description="Prefills for decode workers, where `disagg` says so.")
-    fused: Flag = Field(
-        default=True, description="Whether frontend, processor and router on the same node share one process."
-    )
+        tuple[Worker, ...], ONE_OR_MORE, Meta(description="Prefills for decode, where `disagg` says so.")
+    ] = ()
+    fused: Annotated[
+        bool, Meta(description="Whether frontend, processor and router of a node share one process.")
+    ] = True
 
     def of(self, role: RoleName) -> tuple[Role, ...]:
         """The maps of one role, in file order."""

@@ -1,19 +1,13 @@
 """Values that must not be shown: the type that holds them, and how they are recognised.
 
 In: values and lines of a topology. Out: `Secret`, which prints as `***`, `Url`, which prints without its
-password, and `masked`, for lines of source that appear in messages.
+password, `Env`, which finds its own secrets, and `masked`, for lines of source that appear in messages.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
-
-from pydantic import GetPydanticSchema, SerializationInfo
-from pydantic_core import core_schema
-
-from dynoctl.topology.scalars import EnvName, EnvText, Text
+from collections.abc import Iterator, Mapping
 
 MASK = "***"
 
@@ -83,30 +77,35 @@ def _value_end(line: str, start: int) -> int:
     return value.end() if value else len(line)
 
 
-def _hidden(env: dict[str, str]) -> dict[str, str | Secret]:
-    def secret(key: str, value: str) -> bool:
-        return looks_secret(key) or _USERINFO.search(value) is not None
+class Env(Mapping[str, str | Secret]):
+    """Environment variables by name. Values whose name or text gives them away as secrets are `Secret`."""
 
-    return {key: Secret(value) if secret(key, value) else value for key, value in env.items()}
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str | Secret] | None = None) -> None:
+        self._values = {name: _guarded(name, value) for name, value in (values or {}).items()}
+
+    def __getitem__(self, name: str) -> str | Secret:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __or__(self, over: Mapping[str, str | Secret]) -> Env:
+        return Env({**self._values, **over})
+
+    def __repr__(self) -> str:
+        return f"Env({self._values!r})"
+
+    def reveal(self) -> dict[str, str]:
+        """The variables in plain text, for the process that gets them."""
+        return {name: reveal(value) for name, value in self._values.items()}
 
 
-def _shown(value: Any, info: SerializationInfo) -> Any:
-    """For dumps: secrets as `***`, unless the context says `{"reveal": True}`."""
-    give = reveal if info.context and info.context.get("reveal") else str
-    if isinstance(value, dict):
-        return {key: give(item) for key, item in value.items()}
-    return None if value is None else give(value)
-
-
-def _hiding(make: Callable[[Any], Any], written: Any) -> GetPydanticSchema:
-    """A type that is written as `written` in the file, becomes `make(value)`, and is dumped by `_shown`."""
-    dump = core_schema.plain_serializer_function_ser_schema(_shown, info_arg=True)
-    return GetPydanticSchema(
-        lambda _, handler: core_schema.no_info_after_validator_function(
-            make, handler(written), serialization=dump
-        )
-    )
-
-
-Env = Annotated[dict[str, str | Secret], _hiding(_hidden, dict[EnvName, EnvText])]
-UrlText = Annotated[Url, _hiding(Url, Text)]
+def _guarded(name: str, value: str | Secret) -> str | Secret:
+    if isinstance(value, Secret):
+        return value
+    return Secret(value) if looks_secret(name) or _USERINFO.search(value) else value

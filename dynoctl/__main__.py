@@ -1,0 +1,78 @@
+"""The entry point: the one place where an exception becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynoctl.errors import UsageError
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; returns its exit code. Only `--debug` lets a traceback through."""
+    from dynoctl.cli.app import app
+    from dynoctl.errors import DynoctlError, Exit
+    from dynoctl.show.terminal import Terminal
+
+    debug = "--debug" in argv
+    try:
+        code = app(args=[word for word in argv if word != "--debug"], prog_name="dynoctl", standalone_mode=False)
+    except KeyboardInterrupt:
+        Terminal().say("interrupted")
+        return Exit.INTERRUPTED
+    except DynoctlError as error:
+        if debug:
+            raise
+        Terminal().error(error)
+        return int(error.exit)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`dynoctl logs | head`).
+        sys.stderr.close()
+        return Exit.DONE
+    except Exception as error:
+        return _unexpected(error, debug=debug)
+    return int(code or 0)
+
+
+def _unexpected(error: Exception, *, debug: bool) -> int:
+    import typer
+
+    from dynoctl.errors import DynoctlError, Exit, UsageError
+    from dynoctl.show.terminal import Terminal
+
+    if isinstance(error, typer.Abort):
+        Terminal().say("interrupted")
+        return Exit.INTERRUPTED
+    if isinstance(error, typer.TyperException):
+        Terminal().error(_usage(error))
+        return Exit.USAGE
+    if debug:
+        raise error
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    Terminal().error(
+        DynoctlError(
+            f"dynoctl itself failed: {what}",
+            next="the same command with --debug, and please report what it prints",
+        )
+    )
+    return Exit.FAILED
+
+
+def _usage(error: Any) -> UsageError:
+    """What typer refused, in our own form; `error` carries its message and the verb that it belongs to."""
+    from dynoctl.errors import UsageError
+
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    verb = context.command_path if context is not None else "dynoctl"
+    return UsageError(said.rstrip("."), next=f"{verb} --help")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The verbs of dynoctl and what `--help` says of them; each verb's work is in a file of its own.
+
+A verb is imported when it is called: `dynoctl --help` pays for typer alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dynoctl.cli import options
+
+app = typer.Typer(
+    name="dynoctl",
+    help="One YAML file in, one serving LLM cluster out, over plain SSH.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dynoctl {version('dynoctl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """One YAML file in, one serving LLM cluster out, over plain SSH."""
+
+
+@app.command()
+def validate(file: options.File, overrides: options.Set = None, json: options.Json = False) -> int:
+    """Check a topology file, and name everything that is wrong with it."""
+    from dynoctl.cli.validate import validate as verb
+
+    return verb(file, overrides or [], json=json)
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of topology files, for editors."""
+    from dynoctl.cli.schema import schema as verb
+
+    return verb()
+
+
+@app.command()
+def plan(
+    target: options.Target = None,
+    overrides: options.Set = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Touch no node: plan as if all of them were empty.")
+    ] = False,
+    json: options.Json = False,
+) -> int:
+    """Show what `up` would do on every node, and why. Changes nothing."""
+    from dynoctl.cli.plan import plan as verb
+
+    return verb(target, overrides or [], offline=offline, json=json)
+
+
+@app.command()
+def up(
+    target: options.Target = None,
+    overrides: options.Set = None,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> int:
+    """Bring the cluster up, or to what the file says now, and prove it with a real token."""
+    from dynoctl.cli.up import up as verb
+
+    return verb(target, overrides or [], yes=yes, dry_run=dry_run, json=json)
+
+
+@app.command()
+def status(target: options.Target = None, json: options.Json = False) -> int:
+    """Show every role: where it runs, how far it got, what holds it."""
+    from dynoctl.cli.status import status as verb
+
+    return verb(target, json=json)
+
+
+@app.command()
+def logs(
+    target: options.Target = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role", "-r", metavar="NAME", help="Only this role, unit or node.", show_default=False
+        ),
+    ] = None,
+    lines: Annotated[int, typer.Option("--tail", "-n", min=0, help="Lines from the end of each log.")] = 100,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
+    ] = False,
+    json: options.Json = False,
+) -> int:
+    """Print the logs of all units, each line behind the name of its unit."""
+    from dynoctl.cli.logs import logs as verb
+
+    return verb(target, role, lines=lines, follow=follow, json=json)
+
+
+@app.command()
+def down(
+    target: options.Target = None,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> int:
+    """Stop the cluster, remove it from its nodes, and prove that nothing is left."""
+    from dynoctl.cli.down import down as verb
+
+    return verb(target, yes=yes, dry_run=dry_run, json=json)

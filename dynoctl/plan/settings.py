@@ -1,0 +1,100 @@
+"""A topology and one of its processes → the settings file of that process.
+
+The only file of dynoctl that imports the runtime, and of the runtime only its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dyno_runtime import settings as runtime
+from dynoctl.plan.site import Site
+from dynoctl.topology.model import Topology
+from dynoctl.topology.placement import Placement, Process
+from dynoctl.topology.roles import Router
+from dynoctl.topology.secret import reveal
+
+
+def services(topology: Topology, sites: Mapping[str, Site]) -> runtime.Services:
+    """Where etcd and NATS are for every process of the cluster."""
+    etcd, nats = topology.etcd, topology.nats
+    if etcd.node is not None:
+        site = sites[etcd.node]
+        etcd_urls: tuple[str, ...] = (f"http://{site.address}:{site.ports.given['etcd']}",)
+    else:
+        etcd_urls = tuple(reveal(url) for url in etcd.urls)
+    if nats.node is not None:
+        site = sites[nats.node]
+        nats_url = f"nats://{site.address}:{site.ports.given['nats']}"
+    else:
+        nats_url = reveal(nats.urls[0])
+    return runtime.Services(etcd=etcd_urls, nats=nats_url)
+
+
+def process_settings(
+    topology: Topology,
+    process: Process,
+    sites: Mapping[str, Site],
+    *,
+    stream_port: int,
+    http_port: int | None,
+) -> runtime.ProcessSettings:
+    """What this process is told."""
+    site = sites[process.node]
+    return runtime.ProcessSettings(
+        cluster=topology.name,
+        node=process.node,
+        unit=process.name,
+        roles=process.roles,
+        services=services(topology, sites),
+        stream=runtime.Endpoint(host=site.address, port=stream_port),
+        http=None if http_port is None else runtime.Endpoint(host=_listen_host(site), port=http_port),
+        model=_model(topology, process),
+        engine=_engine(topology, process),
+        health_path=f"{site.unit_folder(process.name)}/health.json",
+        routing=_routing(process),
+        disagg=runtime.Disagg(
+            mode=topology.disagg.mode,
+            max_local_prefill_length=topology.disagg.max_local_prefill_length,
+            max_prefill_queue_size=topology.disagg.max_prefill_queue_size,
+            prefill_timeout_s=topology.disagg.prefill_timeout_s,
+        ),
+    )
+
+
+def render(settings: runtime.ProcessSettings) -> str:
+    """The file's text."""
+    return runtime.encode(settings).decode()
+
+
+def _listen_host(site: Site) -> str:
+    """Clients come from anywhere, except where the whole cluster is on this machine."""
+    return site.address if site.address.startswith("127.") else "0.0.0.0"
+
+
+def _worker(process: Process) -> Placement | None:
+    return next((placement for placement in process.placements if placement.engine is not None), None)
+
+
+def _model(topology: Topology, process: Process) -> runtime.Model:
+    worker = _worker(process)
+    model = worker.model if worker is not None and worker.model is not None else topology.model
+    return runtime.Model(name=model.name, path=model.id)
+
+
+def _engine(topology: Topology, process: Process) -> runtime.Engine:
+    worker = _worker(process)
+    engine = worker.engine if worker is not None and worker.engine is not None else topology.engine
+    return runtime.Engine(
+        kind=engine.kind,  # type: ignore[arg-type]  # `topology.check` refuses kinds that the runtime lacks
+        block_size=engine.block_size,
+        max_model_len=engine.max_model_len,
+        args=engine.args,
+    )
+
+
+def _routing(process: Process) -> runtime.Routing:
+    for placement in process.placements:
+        if isinstance(placement.spec, Router):
+            return runtime.Routing(policy=placement.spec.policy)  # type: ignore[arg-type]  # checked likewise
+    return runtime.Routing()

@@ -1,0 +1,111 @@
+"""What was seen of a cluster → the plan of `down`.
+
+In: the observation of its nodes, each with the manifest that it keeps. Out: a `Plan` that drains the frontends, stops
+the workers, then the services, and proves that nothing is left. The topology file is not needed: what runs counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from dynoctl.plan.observed import NodeSeen, Observed
+from dynoctl.plan.steps import (
+    Artifact,
+    Phase,
+    Plan,
+    ProveGone,
+    PurgeServices,
+    Push,
+    RemoveCluster,
+    Step,
+    StopUnit,
+)
+
+SERVICES = ("etcd", "nats")
+GRACE_S = 15.0
+
+
+def teardown(cluster: str, observed: Observed, node_program: Artifact) -> Plan:
+    """The plan that leaves nothing of `cluster` on the nodes that answered.
+
+    A node that never heard of the cluster gets no step, so a `down` of what is down has no steps at all.
+    """
+    ours = {node: seen for node, seen in observed.nodes.items() if seen.manifest or seen.units}
+    pushes = [
+        Push(node, "the node program is not there", node_program, seen.root)
+        for node, seen in ours.items()
+        if node_program.place not in seen.have
+    ]
+    return Plan(
+        cluster=cluster,
+        verb="down",
+        generation=max((seen.generation for seen in ours.values()), default=0),
+        phases=(
+            Phase("prepare", tuple(pushes)),
+            Phase(
+                "drain", tuple(_stops(cluster, ours, _is_frontend, "no new requests, finish those in flight"))
+            ),
+            Phase("stop", tuple(_stops(cluster, ours, _is_worker, "the cluster goes down"))),
+            Phase("purge", tuple(_purges(cluster, ours))),
+            Phase("stop-services", tuple(_stops(cluster, ours, _is_service, "the roles are gone"))),
+            Phase("remove", tuple(_removals(cluster, ours))),
+        ),
+    )
+
+
+def _roles(seen: NodeSeen, unit: str) -> list[str]:
+    """The roles of a unit, by the manifest; a unit that no manifest names is judged by its name."""
+    entry = (seen.manifest or {}).get("units", {}).get(unit)
+    return list(entry["roles"]) if entry else [unit.rpartition("-")[0] or unit]
+
+
+def _is_service(seen: NodeSeen, unit: str) -> bool:
+    return _roles(seen, unit)[0] in SERVICES
+
+
+def _is_frontend(seen: NodeSeen, unit: str) -> bool:
+    return "frontend" in _roles(seen, unit)
+
+
+def _is_worker(seen: NodeSeen, unit: str) -> bool:
+    return not _is_service(seen, unit) and not _is_frontend(seen, unit)
+
+
+def _base(cluster: str, seen: NodeSeen) -> str:
+    return f"{seen.root}/clusters/{cluster}/{seen.node}"
+
+
+def _stops(
+    cluster: str, ours: dict[str, NodeSeen], kind: Callable[[NodeSeen, str], bool], why: str
+) -> Iterator[Step]:
+    for node, seen in ours.items():
+        for name, unit in seen.units.items():
+            if kind(seen, name):
+                folder = f"{_base(cluster, seen)}/units/{name}"
+                yield StopUnit(node, why, name, folder, GRACE_S, serves=unit.alive)
+
+
+def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
+    """Where etcd or NATS are somebody else's, our keys and streams go, asked from one node that has the runtime."""
+    for node, seen in ours.items():
+        manifest = seen.manifest or {}
+        services = manifest.get("topology", {}).get("services", {})
+        existing = any(
+            isinstance(services.get(name), dict) and services[name].get("url") for name in SERVICES
+        )
+        units = [name for name in seen.units if not _is_service(seen, name)]
+        if existing and units:
+            runtime = manifest["runtime"]
+            settings = f"{_base(cluster, seen)}/units/{units[0]}/settings.json"
+            yield PurgeServices(
+                node, "etcd or NATS is not ours to stop", runtime["python"], runtime["code"], settings
+            )
+            return
+
+
+def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
+    for node, seen in ours.items():
+        entries = (seen.manifest or {}).get("units", {}).values()
+        ports = sorted({port for entry in entries for port in entry["listens"]})
+        yield ProveGone(node, "a stop that leaves something is no stop", cluster, tuple(ports))
+        yield RemoveCluster(node, "nothing runs here any more", _base(cluster, seen))

@@ -1,0 +1,186 @@
+"""Every process of the cluster as it is to be: argv, environment, files, ports.
+
+In: a topology and its sites. Out: one `UnitSpec` a process, services first. The order is the order of the file, and
+the same topology on the same nodes gives the same digests, whoever plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynoctl.errors import Blocked
+from dynoctl.plan.digest import digest_of
+from dynoctl.plan.settings import process_settings, render
+from dynoctl.plan.site import Site
+from dynoctl.plan.steps import Artifact, UnitSpec
+from dynoctl.topology.model import Topology
+from dynoctl.topology.placement import Process
+from dynoctl.topology.secret import reveal
+
+RESTART = {"max": 5, "within_s": 300.0, "first_wait_s": 0.5, "longest_wait_s": 30.0}
+LOG = {"max_bytes": 10_000_000, "keep": 3}
+SERVICE_GRACE_S = 10.0
+ROLE_GRACE_S = 15.0  # longer than the runtime's own drain
+
+
+def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]:
+    """All processes of the cluster, etcd and NATS first.
+
+    Raises:
+        Blocked: a node has no etcd or NATS to run, or no port is free.
+    """
+    _name_ports(topology, sites)
+    found: list[UnitSpec] = []
+    if topology.etcd.node is not None:
+        found.append(_etcd(topology, sites[topology.etcd.node]))
+    if topology.nats.node is not None:
+        found.append(_nats(topology, sites[topology.nats.node]))
+    for process in topology.processes:
+        found.append(_role_unit(topology, process, sites))
+    return tuple(found)
+
+
+def _name_ports(topology: Topology, sites: Mapping[str, Site]) -> None:
+    """Ports that the file names come first, so that no chosen port takes one of them."""
+    for placement in topology.placements:
+        book = sites[placement.node].ports
+        if placement.port is not None:
+            book.named(f"{placement.role}-{placement.index}.http", placement.port)
+        if placement.stream_port is not None:
+            book.named(f"{placement.role}-{placement.index}.stream", placement.stream_port)
+    for name, service in (("etcd", topology.services.etcd), ("nats", topology.services.nats)):
+        node = getattr(topology, name).node
+        if node is not None and "port" in service.model_fields_set:
+            sites[node].ports.named(name, service.port)
+
+
+def _finish(site: Site, name: str, roles: tuple[str, ...], document: dict[str, Any], **more: Any) -> UnitSpec:
+    """The unit with its digest, which is over everything but the digest."""
+    whole = {
+        "unit": name,
+        "cluster": site.cluster,
+        "node": site.node,
+        **document,
+        "restart": RESTART,
+        "log": LOG,
+    }
+    digest = digest_of({"unit": whole, "files": more.get("files", ())})
+    # Who supervises is no part of the digest: a unit that runs is not restarted because systemd has come or gone.
+    whole["backend"] = "systemd" if site.seen is not None and site.seen.user_manager else "agent"
+    return UnitSpec(name, site.node, roles, site.unit_folder(name), whole, digest=digest, **more)
+
+
+def _program(site: Site, name: str, given: str | None, artifact: Artifact | None, hint: str) -> str:
+    """Where a service's program is on the node.
+
+    Raises:
+        Blocked: there is none, and none to send.
+    """
+    if given:
+        return given
+    if had := _recorded_program(site, name):
+        return had
+    if name == "etcd" and site.seen is not None and (found := site.seen.tools.get("etcd")):
+        return found
+    if artifact is not None:
+        return f"{site.root}/{artifact.place}"
+    if site.seen is not None and (found := site.seen.tools.get(name)):
+        return found
+    if site.seen is None:
+        return name
+    raise Blocked(f"{site.node}: there is no {name} on the node, and none here to send", next=hint)
+
+
+def _recorded_program(site: Site, name: str) -> str | None:
+    """The program that this service ran with, where it is still there: data never meets another version by accident."""
+    if site.seen is None or site.seen.manifest is None:
+        return None
+    unit = "nats" if name == "nats-server" else name
+    had = site.seen.manifest.get("units", {}).get(unit, {}).get("parts", {}).get("its program")
+    there = had in site.seen.tools.values() or site.has(str(had).removeprefix(f"{site.root}/"))
+    return str(had) if had and there else None
+
+
+def _etcd(topology: Topology, site: Site) -> UnitSpec:
+    service = topology.etcd
+    program = _program(
+        site,
+        "etcd",
+        service.binary,
+        site.kit.etcd,
+        "pip install 'dynoctl[services]', or apt install etcd-server there",
+    )
+    port = site.ports.given.get("etcd") or site.ports.chosen("etcd", service.port)
+    peer_port = site.ports.chosen("etcd.peer", service.peer_port or port + 1)
+    clients, peers = f"http://{site.address}:{port}", f"http://127.0.0.1:{peer_port}"
+    argv = [
+        program,
+        *("--name", "etcd"),
+        *("--data-dir", f"{site.base}/data/etcd"),
+        *("--listen-client-urls", clients),
+        *("--advertise-client-urls", clients),
+        *("--listen-peer-urls", peers),
+        *("--initial-advertise-peer-urls", peers),
+        *("--initial-cluster", f"etcd={peers}"),
+        *("--auto-compaction-retention", "1"),
+        *("--logger", "zap"),
+        *("--log-level", "warn"),
+    ]
+    document = {"argv": argv, "env": {}, "listens": [port, peer_port], "stop_grace_s": SERVICE_GRACE_S}
+    return _finish(site, "etcd", ("etcd",), document)
+
+
+def _nats(topology: Topology, site: Site) -> UnitSpec:
+    service = topology.nats
+    program = _program(
+        site,
+        "nats-server",
+        service.binary,
+        site.kit.nats,
+        "pip install 'dynoctl[services]', or put it on the node's PATH",
+    )
+    port = site.ports.given.get("nats") or site.ports.chosen("nats", service.port)
+    argv = [
+        program,
+        *("--addr", site.address),
+        *("--port", str(port)),
+        "--jetstream",
+        *("--store_dir", f"{site.base}/data/nats"),
+    ]
+    document = {"argv": argv, "env": {}, "listens": [port], "stop_grace_s": SERVICE_GRACE_S}
+    return _finish(site, "nats", ("nats",), document)
+
+
+def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
+    site = sites[process.node]
+    stream = _stream_port(process, site)
+    http = next((placement.port for placement in process.placements if placement.port is not None), None)
+    settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
+    folder = site.unit_folder(process.name)
+    path = f"{folder}/settings.json"
+    env = {
+        "PYTHONPATH": site.code,
+        "PYTHONUNBUFFERED": "1",
+        "NATS_SERVER": settings.services.nats,
+        "ETCD_ENDPOINTS": ",".join(settings.services.etcd),
+    }
+    for placement in process.placements:
+        env.update({name: reveal(value) for name, value in placement.env.items()})
+    document = {
+        "argv": [site.python, "-m", "dyno_runtime", path],
+        "env": env,
+        "listens": [port for port in (http, stream) if port is not None],
+        "stop_grace_s": ROLE_GRACE_S,
+    }
+    return _finish(site, process.name, process.roles, document, files=((path, render(settings)),))
+
+
+def _stream_port(process: Process, site: Site) -> int:
+    from dynoctl.plan.ports import STREAM_BASE
+
+    first = process.placements[0]
+    for placement in process.placements:
+        if placement.stream_port is not None:
+            return placement.stream_port
+    return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)
