@@ -1,6 +1,7 @@
 """What makes the tokens: the model, the engine, and the split of prefill from decode.
 
-In: nothing. Out: frozen models, one a section of the file; `Engine.overridden` lays a role's values over the defaults.
+In: nothing. Out: frozen models, one a section of the file; `Engine.overridden` lays a
+role's values over the defaults.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -16,7 +17,7 @@ DisaggMode = Literal["off", "always", "conditional"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
-class Model(Part):
+class Model(Part, frozen=True):
     """The model that is served."""
 
     id: Annotated[Text, Meta(description="A hub id, or a folder on the nodes.", examples=["hello"])]
@@ -28,16 +29,16 @@ class Model(Part):
         return self.served_name or self.id
 
 
-class EngineOverride(Part):
+class EngineOverride(Part, frozen=True):
     """What differs for one role from `engine` at the top. `args` are laid over those, key by key."""
 
     kind: Annotated[EngineKind | None, Meta(description="Which engine.")] = None
     block_size: Annotated[Positive | None, Meta(description="Tokens in one block of the KV cache.")] = None
     max_model_len: Annotated[Positive | None, Meta(description="Longest sequence, in tokens.")] = None
-    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}
+    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}  # noqa: RUF012 - copied for each instance
 
 
-class Engine(Part):
+class Engine(Part, frozen=True):
     """The engine of every worker; a role may override any key."""
 
     kind: Annotated[
@@ -49,7 +50,7 @@ class Engine(Part):
     ]
     block_size: Annotated[Positive, Meta(description="Tokens in one block of the KV cache.")] = 64
     max_model_len: Annotated[Positive, Meta(description="Longest sequence, in tokens.")] = 8192
-    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}
+    args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}  # noqa: RUF012 - copied for each instance
 
     def overridden(self, by: EngineOverride) -> "Engine":
         """This engine with the values that a role gives."""
@@ -69,7 +70,7 @@ def argument_name(key: str) -> str:
     return key.lstrip("-").replace("-", "_")
 
 
-class Disagg(Part):
+class Disagg(Part, frozen=True):
     """Where prefill runs."""
 
     mode: Annotated[

@@ -14,7 +14,7 @@ from dynoctl.topology.secret import Env, Url
 LOCAL = "local"
 
 
-class SshOverride(Part):
+class SshOverride(Part, frozen=True):
     """How one node is reached, where it differs from `ssh` at the top."""
 
     user: Annotated[
@@ -29,7 +29,7 @@ class SshOverride(Part):
     ] = None
 
 
-class Ssh(SshOverride):
+class Ssh(SshOverride, frozen=True):
     """How nodes are reached. `~/.ssh/config`, the agent and ProxyJump are honoured."""
 
     connect_timeout_s: Annotated[
@@ -37,7 +37,7 @@ class Ssh(SshOverride):
     ] = 10.0
 
 
-class Node(Part):
+class Node(Part, frozen=True):
     """One machine."""
 
     host: Annotated[
@@ -60,7 +60,7 @@ class Node(Part):
     ] = None
 
 
-class Install(Part):
+class Install(Part, frozen=True):
     """How the Python environment of a node is built, where the topology names no existing one."""
 
     wheelhouse: Annotated[

@@ -21,7 +21,7 @@ from dynoctl.topology.secret import Env, Secret
 from dynoctl.topology.services import Services
 
 
-class Topology(Part, dict=True):
+class Topology(Part, frozen=True, dict=True):
     """One cluster."""
 
     name: Annotated[
@@ -33,12 +33,12 @@ class Topology(Part, dict=True):
         Engine,
         Meta(description="What makes the tokens; a role may override any key.", examples=[{"kind": "hello"}]),
     ]
+    roles: Annotated[Roles, Meta(description="Who does the work, and where.", examples=[{}])]
     ssh: Annotated[Ssh, Meta(description="How nodes are reached; a node may override it.")] = Ssh()
     nodes: Annotated[
         dict[Label, Node], Meta(description="The machines, by name; where absent, this machine, as `local`.")
-    ] = {}
+    ] = {}  # noqa: RUF012 - copied for each instance
     services: Annotated[Services, Meta(description="etcd and NATS.")] = Services()
-    roles: Annotated[Roles, Meta(description="Who does the work, and where.", examples=[{}])]
     disagg: Annotated[Disagg, Meta(description="Where prefill runs.")] = Disagg()
     env: Annotated[Env, Meta(description="Environment of every process of the cluster.")] = Env()
     python: Annotated[

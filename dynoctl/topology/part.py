@@ -10,7 +10,7 @@ ONE_OR_MORE = msgspec.Meta(extra={"short": "one"})  # a single value stands for 
 NODE_OR_MAP = msgspec.Meta(extra={"short": "node"})  # a text stands for {node: text}
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One section of the file."""
 
 

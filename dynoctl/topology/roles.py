@@ -1,6 +1,7 @@
 """Who does the work: the roles, where each one stands and in how many units.
 
-In: nothing. Out: frozen models, one a section of the file; `Role.sites` is the one shape of `node`, `nodes` and `span`.
+In: nothing. Out: frozen models, one a section of the file; `Role.sites` is the one
+shape of `node`, `nodes` and `span`.
 """
 
 from typing import Annotated, Literal, get_args
@@ -20,7 +21,7 @@ ROLES: tuple[RoleName, ...] = get_args(RoleName)
 Replicas = Annotated[int, Meta(ge=1, le=1024)]
 
 
-class Role(Part):
+class Role(Part, frozen=True):
     """Where a role stands."""
 
     node: Annotated[
@@ -41,7 +42,7 @@ class Role(Part):
         return tuple((node,) for node in self.nodes)
 
 
-class Frontend(Role):
+class Frontend(Role, frozen=True):
     """Speaks HTTP with clients."""
 
     port: Annotated[
@@ -49,11 +50,11 @@ class Frontend(Role):
     ] = 8000
 
 
-class Processor(Role):
+class Processor(Role, frozen=True):
     """Turns requests into tokens, and tokens into answers."""
 
 
-class Router(Role):
+class Router(Role, frozen=True):
     """Chooses the decode worker for a request."""
 
     policy: Annotated[
@@ -62,7 +63,7 @@ class Router(Role):
     ] = "similar"
 
 
-class Worker(Role):
+class Worker(Role, frozen=True):
     """Runs an engine: decode or prefill."""
 
     span: Annotated[
@@ -93,7 +94,7 @@ class Worker(Role):
         return self.tp * self.pp * self.dp
 
 
-class Roles(Part):
+class Roles(Part, frozen=True):
     """The roles. Each is a map, or a list of maps where its units differ."""
 
     frontend: Annotated[tuple[Frontend, ...], ONE_OR_MORE, Meta(description="Speaks HTTP with clients.")] = ()

@@ -14,7 +14,7 @@ from dynoctl.topology.secret import Url
 _NODE = "The node to start it on; with one node in the file, that one."
 
 
-class Etcd(Part):
+class Etcd(Part, frozen=True):
     """The etcd to use: a node to start one on, or the address of one that runs."""
 
     node: Annotated[Label | None, Meta(description=_NODE)] = None
@@ -30,7 +30,7 @@ class Etcd(Part):
     ] = ()
 
 
-class Nats(Part):
+class Nats(Part, frozen=True):
     """The NATS to use, with JetStream: a node to start one on, or the address of one that runs."""
 
     node: Annotated[Label | None, Meta(description=_NODE)] = None
@@ -43,7 +43,7 @@ class Nats(Part):
     ] = None
 
 
-class Services(Part):
+class Services(Part, frozen=True):
     """The services of the cluster."""
 
     etcd: Annotated[
