@@ -124,6 +124,52 @@ class Host:
         """Power it off, put a fresh disk in, and boot it if it was on. It keeps its host key."""
         self.ask("wipe", self.name)
 
+    def disk_full(self) -> None:
+        """Leave no free block on its disk: writes fail with ENOSPC."""
+        self.ask("disk_full", self.name)
+
+    def disk_free(self) -> None:
+        """Give its disk the whole size back."""
+        self.ask("disk_free", self.name)
+
+    def freeze(self) -> None:
+        """Stop every process of it. Its kernel still takes TCP connections, nothing answers on them."""
+        self.ask("freeze", self.name)
+
+    def thaw(self) -> None:
+        """Let its processes go on."""
+        self.ask("thaw", self.name)
+
+    # Network; a power cycle ends these faults too
+
+    def cut(self) -> None:
+        """Pull its cable: packets vanish, open connections stay open."""
+        self.ask("cut", self.name)
+
+    def heal(self) -> None:
+        """Undo everything that was done to its network."""
+        self.ask("heal", self.name)
+
+    def loss(self, probability: float) -> None:
+        """Lose this share (above 0, up to 1) of the packets that come to it."""
+        self.ask("loss", self.name, value=probability)
+
+    def refuse(self, port: int) -> None:
+        """Answer connections to this TCP port with a reset."""
+        self.ask("refuse", self.name, value=port)
+
+    def partition(self, peer: Host) -> None:
+        """Let no IP packet pass between it and `peer`; both still reach all others."""
+        self.ask("partition", self.name, value=peer.name)
+
+    def delay(self, delay_s: float) -> None:
+        """Make every frame to and from it late by `delay_s`; a round trip takes twice that."""
+        self.ask("delay", self.name, value=delay_s)
+
+    def rate(self, bits_per_s: int) -> None:
+        """Let no more than this through its cable, in each direction."""
+        self.ask("rate", self.name, value=bits_per_s)
+
     # What the controller knows of it
 
     def _state(self) -> Mapping[str, Any]:

@@ -136,6 +136,8 @@ class Lab:
     def attach(cls, name: str) -> Lab:
         """The running lab of that name. Raises LabError when there is none."""
         lab = cls(name)
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root; run it with sudo")
         if not lab.running():
             raise LabError(f"no lab named {name!r} is running; start one with: scripts/lab start 3")
         lab._load()

@@ -101,10 +101,7 @@ class Machine:
         return False
 
     def poweron(self) -> None:
-        """Boot it and wait until sshd listens. Does nothing when it is on."""
-        if self.pid is not None:
-            return
-        self.poweroff()  # what an init that ended by itself leaves behind
+        """Boot it and wait until sshd listens. It must be off."""
         self.boot()
         self._switch.plug([(self.name, self.index, self.find_init())])
         self.wait()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.lab.errors import BadRequest, LabError
+from tests.lab.faults import Faults
 from tests.lab.machine import Machine
 from tests.lab.switch import Switch
 
@@ -24,12 +25,26 @@ class Requests:
         self._machines = machines
         self._switch = switch
         self.stopped = False
+        faults = Faults(machines)
         self._verbs: dict[str, Callable[[Request], Answer]] = {
             "stop": self._stop,
             "hosts": self._hosts,
-            "poweron": self._on_machine(Machine.poweron),
-            "poweroff": self._on_machine(Machine.poweroff),
-            "wipe": self._on_machine(self._wipe),
+            "poweron": self._on_host(faults.poweron),
+            "poweroff": self._on_host(faults.poweroff),
+            "wipe": self._on_host(faults.wipe),
+            "cut": self._on_host(faults.cut),
+            "heal": self._on_host(faults.heal),
+            "freeze": self._on_host(faults.freeze),
+            "thaw": self._on_host(faults.thaw),
+            "disk_full": self._on_host(faults.disk_full),
+            "disk_free": self._on_host(faults.disk_free),
+            "loss": self._with_value(lambda machine, value: faults.loss(machine, float(value))),
+            "refuse": self._with_value(lambda machine, value: faults.refuse(machine, int(value))),
+            "delay": self._with_value(lambda machine, value: faults.delay(machine, float(value))),
+            "rate": self._with_value(lambda machine, value: faults.rate(machine, int(value))),
+            "partition": self._with_value(
+                lambda machine, value: faults.partition(machine, self._find(value))
+            ),
         }
 
     def do(self, request: Request) -> Answer:
@@ -41,14 +56,21 @@ class Requests:
         except (LabError, OSError, subprocess.SubprocessError) as error:
             return {"ok": False, "error": str(error)}
 
-    def _on_machine(self, act: Callable[[Machine], None]) -> Callable[[Request], Answer]:
+    def _on_host(self, act: Callable[[Machine], None]) -> Callable[[Request], Answer]:
         def verb(request: Request) -> Answer:
-            act(self._machine(request["host"]))
+            act(self._find(request["host"]))
             return {}
 
         return verb
 
-    def _machine(self, name: str) -> Machine:
+    def _with_value(self, act: Callable[[Machine, Any], None]) -> Callable[[Request], Answer]:
+        def verb(request: Request) -> Answer:
+            act(self._find(request["host"]), request["value"])
+            return {}
+
+        return verb
+
+    def _find(self, name: str) -> Machine:
         if name not in self._machines:
             known = ", ".join(self._machines)
             raise BadRequest(f"there is no host {name!r}; the hosts are {known}")
@@ -70,10 +92,3 @@ class Requests:
             for m in self._machines.values()
         ]
         return {"hosts": hosts, "here": self._switch.here}
-
-    def _wipe(self, machine: Machine) -> None:
-        was_on = machine.pid is not None
-        machine.poweroff()
-        machine.disk.format()
-        if was_on:
-            machine.poweron()
