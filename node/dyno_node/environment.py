@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 IMPORTS = ("msgspec", "uvloop", "httptools", "nats", "aetcd")
@@ -29,9 +29,10 @@ def make(
     python: str | None,
     wheelhouse: str | None,
     index_url: str | None,
-    progress: Callable[[str], None],
-) -> None:
+) -> Iterator[str]:
     """Ensure that `folder` is a whole environment; with `python`, check that one instead of building.
+
+    Yields what it is about to do, in words.
 
     Raises:
         EnvironmentRefused: with what pip or python said last.
@@ -45,9 +46,10 @@ def make(
         shutil.rmtree(folder, ignore_errors=True)
         if python:
             folder.mkdir(mode=0o700)
+            yield f"checking {python}"
             _check(os.path.expanduser(python))
         else:
-            _build(folder, requirements, wheelhouse, index_url, progress)
+            yield from _build(folder, requirements, wheelhouse, index_url)
             _check(str(folder / "bin" / "python"))
         complete.touch()
 
@@ -57,9 +59,8 @@ def _build(
     requirements: Sequence[str],
     wheelhouse: str | None,
     index_url: str | None,
-    progress: Callable[[str], None],
-) -> None:
-    progress("making a virtual environment")
+) -> Iterator[str]:
+    yield "making a virtual environment"
     _run(
         [sys.executable, "-I", "-m", "venv", str(folder)],
         "python3 cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)",
@@ -68,11 +69,15 @@ def _build(
     source = ["--no-index", "--find-links", wheelhouse] if wheelhouse else []
     # An index URL may carry a password, so it goes by the environment and never into argv.
     secret = {"PIP_INDEX_URL": index_url} if index_url else {}
-    progress(f"installing {len(requirements)} packages")
+    yield f"installing {len(requirements)} packages and what they need"
     _run(
         [*pip, "--quiet", "--no-input", *source, *requirements],
         "pip could not install the runtime's packages"
-        + ("" if wheelhouse else " (no way to a package index? name a wheelhouse in the topology: install.wheelhouse)"),
+        + (
+            ""
+            if wheelhouse
+            else " (no way to a package index? name a wheelhouse in the topology: install.wheelhouse)"
+        ),
         secret,
     )
 
@@ -85,7 +90,9 @@ def _check(python: str) -> None:
 
 def _run(argv: list[str], failure: str, extra: dict[str, str] | None = None) -> None:
     """Run to the end; on failure raise with the last lines that it printed."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_TARGET"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_TARGET"))
+    }
     try:
         done = subprocess.run(
             argv,
