@@ -86,6 +86,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0
+    start_budget_s: float = 120.0  # how long etcd may stay away at start before the process gives up
+    request_timeout_s: float = 120.0  # from the last byte of a request to the last byte of its answer
 
 
 def encode(settings: ProcessSettings) -> bytes:

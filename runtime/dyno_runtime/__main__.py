@@ -1,0 +1,81 @@
+"""`python -m dyno_runtime SETTINGS.json` runs one process; `python -m dyno_runtime purge SETTINGS.json` cleans up.
+
+Exit status: 0 after a drain that was asked for, or when all was purged; 1 where it could not go on; 2 for settings
+that cannot be read. What it has to say goes to standard error, one line each.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from dyno_runtime.clock import stamp
+from dyno_runtime.settings import ProcessSettings, SettingsError, decode
+
+USAGE = "usage: python -m dyno_runtime [purge] SETTINGS.json"
+
+
+class Lines(logging.Formatter):
+    """`2026-01-31T12:00:00.250Z WARNING registry etcd at 10.0.0.1:2379 does not answer`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name = record.name.removeprefix("dyno.")
+        line = f"{stamp(record.created)} {record.levelname} {name} {record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def main(argv: list[str]) -> int:
+    """The whole program; returns its exit status."""
+    purging = argv[:1] == ["purge"]
+    files = argv[1:] if purging else argv
+    if len(files) != 1:
+        print(USAGE, file=sys.stderr)
+        return 2
+    log_to_stderr()
+    try:
+        settings = read(Path(files[0]))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return _purge(settings) if purging else _serve(settings)
+
+
+def read(path: Path) -> ProcessSettings:
+    """The settings in a file. Raises SettingsError, with the file's name, also where it cannot be read."""
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def log_to_stderr() -> None:
+    """Our own lines from INFO on; of the libraries only what is worth a warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("dyno").setLevel(logging.INFO)
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+def _serve(settings: ProcessSettings) -> int:
+    from dyno_runtime.roles.process import serve
+
+    return uvloop.run(serve(settings))
+
+
+def _purge(settings: ProcessSettings) -> int:
+    from dyno_runtime.roles.purge import purge
+
+    purged = uvloop.run(purge(settings))
+    print(msgspec.json.encode(purged).decode(), flush=True)
+    return 1 if purged.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

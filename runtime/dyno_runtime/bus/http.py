@@ -1,0 +1,389 @@
+"""A small HTTP/1.1 server: requests in, whole, through one callback; answers out, whole or streamed.
+
+In: a `Handler` and `Limits`. Out: an `Exchange` for each request. What is not HTTP, too large, too slow or
+half-sent is refused here with a JSON error and never reaches the handler. No task and no timer per request;
+one sweep a second looks after all deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from dyno_runtime.bus.base import Refused
+
+Header = tuple[bytes, bytes]
+_STATUS_LINES = {int(one): b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in HTTPStatus}
+_JSON = b"application/json"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may cost."""
+
+    max_head_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_body_bytes: int = 8 * 1024 * 1024
+    max_connections: int = 8192
+    request_s: float = 15.0  # from the first byte of a request to its last
+    idle_s: float = 75.0  # between requests
+    stalled_s: float = 30.0  # an answer that the client does not read
+    sweep_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One whole request. Header names are lower case; of equal ones the last counts."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class Exchange:
+    """One request and its answer: either `respond`, or `begin`, any number of `write`, `finish`.
+
+    `on_gone` is called once if the client leaves before the answer is complete; later calls are ignored.
+    """
+
+    __slots__ = ("_connection", "_keep_alive", "_streaming", "on_gone", "request")
+
+    def __init__(self, connection: HttpConnection, request: Request, *, keep_alive: bool) -> None:
+        self.request = request
+        self.on_gone: Callable[[], None] | None = None
+        self._connection: HttpConnection | None = connection
+        self._keep_alive = keep_alive
+        self._streaming = False
+
+    def respond(
+        self, status: int, body: bytes, headers: tuple[Header, ...] = (), content_type: bytes = _JSON
+    ) -> None:
+        """The whole answer."""
+        connection = self._connection
+        if connection is None:
+            return
+        head = self._head(status, (*headers, (b"content-type", content_type)))
+        sent = b"" if self.request.method == "HEAD" else body
+        connection.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), sent))
+        self._complete()
+
+    def begin(self, status: int, headers: tuple[Header, ...]) -> None:
+        """The head of a streamed answer."""
+        connection = self._connection
+        if connection is not None:
+            self._streaming = True
+            connection.write(self._head(status, headers) + b"transfer-encoding: chunked\r\n\r\n")
+
+    def write(self, data: bytes) -> None:
+        """The next piece of a streamed answer; not empty."""
+        if self._connection is not None:
+            self._connection.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def finish(self) -> None:
+        """The end of a streamed answer."""
+        if self._connection is not None:
+            self._connection.write(b"0\r\n\r\n")
+            self._complete()
+
+    @property
+    def stalled(self) -> bool:
+        """The client reads slower than we write; hold back what can wait."""
+        return self._connection is not None and self._connection.paused
+
+    def _head(self, status: int, headers: tuple[Header, ...]) -> bytes:
+        assert self._connection is not None
+        self._keep_alive = self._keep_alive and not self._connection.closing
+        fields = b"".join(b"%s: %s\r\n" % header for header in headers)
+        close = b"" if self._keep_alive else b"connection: close\r\n"
+        return _STATUS_LINES[status] + fields + close
+
+    def _complete(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.completed(keep_alive=self._keep_alive)
+
+    def gone(self) -> None:
+        """The connection is lost."""
+        self._connection = None
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+Handler = Callable[[Exchange], None]
+
+
+def error_body(message: str, kind: str, code: str) -> bytes:
+    """The JSON of every refusal."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "code": code}})
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client. Pipelined requests wait until their turn; reading stops meanwhile."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self.closing = False
+        self.paused = False
+        self.deadline_s = server.now_s() + server.limits.idle_s
+        self._server = server
+        self._limits = server.limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._tcp: asyncio.Transport | None = None
+        self._current: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._refusal: tuple[int, str, str] | None = None
+        self._receiving = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._header_count = 0
+        self._head_done = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._tcp = cast(asyncio.Transport, transport)
+        sock = self._tcp.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self._server.admit(self):
+            self._refuse(503, "overloaded", f"more than {self._limits.max_connections} connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tcp = None
+        self._server.forget(self)
+        self._waiting.clear()
+        current, self._current = self._current, None
+        if current is not None:
+            current.gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing and self._current is None:
+            return
+        if not self._receiving:
+            self._receiving = True
+            self.deadline_s = self._server.now_s() + self._limits.request_s
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refusal = (400, "bad_request", "upgrades are not supported")
+        except httptools.HttpParserError as error:
+            self._refusal = self._refusal or (400, "bad_request", f"not an HTTP request: {error}")
+        if self._refusal is None and not self._head_done and self._head_bytes > self._limits.max_head_bytes:
+            self._refuse_head()
+        if self._refusal is not None:
+            self._refuse(*self._refusal)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.deadline_s = self._server.now_s() + self._limits.stalled_s
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._set_deadline()
+
+    # ---- httptools
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self._receiving = True
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._headers[name.lower()] = value
+        if self._header_count > self._limits.max_headers:
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        size = len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
+        if size > self._limits.max_head_bytes:
+            self._refuse_head()
+        announced = self._headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._limits.max_body_bytes:
+            self._refuse_body()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._refusal is None:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            self._refuse_body()
+        elif self._refusal is None:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._refusal is not None:
+            return
+        self._receiving = False
+        self._head_bytes = 0
+        try:
+            path = urlsplit(self._url.decode("ascii")).path
+        except ValueError:
+            self._refusal = (400, "bad_request", "the URL cannot be read")
+            return
+        method = self._parser.get_method().decode()
+        request = Request(method, path, self._headers, b"".join(self._body))
+        self._reset()
+        self._waiting.append(Exchange(self, request, keep_alive=self._parser.should_keep_alive()))
+        self._next()
+
+    # ---- the exchanges
+
+    def _next(self) -> None:
+        if self._tcp is None:
+            return
+        if self._current is None and self._waiting and not self.closing:
+            self._current = self._waiting.popleft()
+            self.deadline_s = float("inf")
+            self._server.handler(self._current)
+        if self._current is not None or self._waiting:
+            self._tcp.pause_reading()
+        else:
+            self._tcp.resume_reading()
+
+    def completed(self, *, keep_alive: bool) -> None:
+        """The answer to the current request is written."""
+        self._current = None
+        if self._tcp is None:
+            return
+        if not keep_alive or self.closing:
+            self.closing = True
+            self._tcp.close()
+            return
+        self._set_deadline()
+        # Not from here: a handler that answers at once would recurse through a long pipeline.
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def write(self, data: bytes) -> None:
+        """Bytes to the client."""
+        if self._tcp is not None:
+            self._tcp.write(data)
+
+    def _set_deadline(self) -> None:
+        limits, now_s = self._limits, self._server.now_s()
+        if self.paused:
+            self.deadline_s = now_s + limits.stalled_s
+        elif self._current is not None:
+            self.deadline_s = float("inf")
+        else:
+            self.deadline_s = now_s + (limits.request_s if self._receiving else limits.idle_s)
+
+    # ---- refusing and ending
+
+    def _refuse_head(self) -> None:
+        limits = self._limits
+        message = f"the head is over {limits.max_head_bytes} bytes or {limits.max_headers} headers"
+        self._refusal = self._refusal or (431, "too_large", message)
+
+    def _refuse_body(self) -> None:
+        message = f"the body is over {self._limits.max_body_bytes} bytes"
+        self._refusal = self._refusal or (413, "too_large", message)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer and close; what is being answered already is cut off, its client broke the protocol."""
+        kind = "unavailable_error" if status == 503 else "invalid_request_error"
+        body = error_body(message, kind, code)
+        current, self._current = self._current, None
+        self._waiting.clear()
+        self.closing = True
+        if current is None:
+            head = _STATUS_LINES[status] + b"content-type: application/json\r\nconnection: close\r\n"
+            self.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
+        else:
+            current.gone()
+        if self._tcp is not None:
+            self._tcp.close()
+
+    def expire(self) -> None:
+        """The deadline has passed: a half-sent request is told so, an idle or stalled client is just cut."""
+        if self._receiving and self._current is None and not self.closing:
+            seconds = f"{self._limits.request_s:g} s"
+            self._refuse(408, "timeout", f"the request was not complete within {seconds}")
+        elif self._tcp is not None:
+            self._tcp.abort()
+
+    def drain(self) -> None:
+        """Close now if idle, else after the answer that is under way."""
+        self.closing = True
+        self._waiting.clear()
+        if self._current is None and self._tcp is not None:
+            self._tcp.close()
+
+
+class HttpServer:
+    """Listens, and sweeps its connections for passed deadlines."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        self.handler = handler
+        self.limits = limits or Limits()
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[HttpConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def listen(self, host: str, port: int) -> int:
+        """Bind and serve; the port, chosen by the system where `port` is 0. Raises Refused where it is taken."""
+        try:
+            self._server = await self._loop.create_server(
+                lambda: HttpConnection(self), host, port, backlog=1024
+            )
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Refused(f"cannot listen for HTTP on {host}:{port}: {reason}") from error
+        self._sweep = self._loop.call_later(self.limits.sweep_s, self._sweep_once)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def now_s(self) -> float:
+        """The event loop's time."""
+        return self._loop.time()
+
+    def admit(self, connection: HttpConnection) -> bool:
+        """Count a new connection; False where it is one too many."""
+        self._connections.add(connection)
+        return len(self._connections) <= self.limits.max_connections
+
+    def forget(self, connection: HttpConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+
+    def drain(self) -> None:
+        """Take no new connections, end idle ones, let answers that are under way finish."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
+
+    async def close(self) -> None:
+        """End everything."""
+        self.drain()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._connections):
+            connection.expire()
+        await asyncio.sleep(0)
+
+    def _sweep_once(self) -> None:
+        now_s = self.now_s()
+        for connection in [one for one in self._connections if one.deadline_s < now_s]:
+            connection.expire()
+        self._sweep = self._loop.call_later(self.limits.sweep_s, self._sweep_once)

@@ -1,0 +1,91 @@
+"""What every role is, and what it may use.
+
+Four beats, the same for all: `start` (handlers and ports), `run` (work of its own, until drained), `drain` (admit no
+more), `stop` (let go). A role finds everything that it needs in `Surroundings` and never imports another role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from dyno_runtime.bus.base import Queue
+from dyno_runtime.bus.peers import Peers
+from dyno_runtime.core.view import View
+from dyno_runtime.engine.base import Engine
+from dyno_runtime.settings import ProcessSettings
+from dyno_runtime.wire.messages import Address, Failure, LeaseId, Role
+
+DRAINING = Failure("draining", "this process is going away")
+NOT_READY = Failure("not_ready", "the engine is still loading")
+
+
+class Watched(Protocol):
+    """The members of the cluster as roles see them."""
+
+    @property
+    def view(self) -> View:
+        """Who is there."""
+
+
+class Reachable(Queue, Protocol):
+    """The queue, and whether asking it makes sense."""
+
+    @property
+    def up(self) -> bool:
+        """It is connected."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process gives to its roles."""
+
+    settings: ProcessSettings
+    lease: LeaseId
+    own: Address
+    peers: Peers
+    members: Watched
+    queue: Reachable
+    rng: Random
+    engine: Engine | None
+    engine_ready: asyncio.Event
+    queue_down: asyncio.Event
+
+    @property
+    def place(self) -> str:
+        """This process's name for people, `node1/decode-0`."""
+        return f"{self.settings.node}/{self.settings.unit}"
+
+
+class Part:
+    """One role in this process."""
+
+    name: Role
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.draining = False
+        self.problem: str | None = None
+
+    async def start(self) -> None:
+        """Take requests from now on. Raises Refused where a port is taken."""
+
+    async def run(self) -> None:
+        """Work of its own; returns soon after `drain`."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered yet."""
+        return 0
+
+    def drain(self) -> None:
+        """Admit no more; what is in flight goes on."""
+        self.draining = True
+
+    async def stop(self) -> None:
+        """Cut what is left."""
+
+    def view_changed(self) -> None:
+        """Instances came, went or changed."""

@@ -1,0 +1,138 @@
+"""The prefill worker: pulls tasks, computes their KV, tells the decode worker that waits, then acks.
+
+In: the prefill queue. Out: `Prefilled` to the decode worker. An item is acked after the work, so one that this
+process dies over is given to another; an item that nobody waits for any more is dropped before any work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from dyno_runtime.bus.base import CallFailed, Down, Refused, Work
+from dyno_runtime.engine.base import Engine, EngineError, Job
+from dyno_runtime.roles.base import Part, Surroundings
+from dyno_runtime.wire.codec import BadFrame, decode_task
+from dyno_runtime.wire.messages import Prefilled, PrefillTask, Wanted
+
+log = logging.getLogger("dyno.prefill")
+
+PULL_S = 1.0
+TELL_S = 3.0
+STILL_WORKING_S = 1.5
+LONGEST_PAUSE_S = 2.0
+
+
+class Prefill(Part):
+    """See the module."""
+
+    name = "prefill"
+
+    def __init__(self, around: Surroundings) -> None:
+        super().__init__(around)
+        assert around.engine is not None
+        self._engine: Engine = around.engine
+        self._slots = asyncio.Semaphore(around.engine.slots)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        if self.around.settings.disagg.mode == "off":
+            return
+        await self.around.engine_ready.wait()
+        failures = 0
+        while not self.draining:
+            await self._slots.acquire()
+            try:
+                work = await self.around.queue.pull(PULL_S)
+                failures = 0
+            except (Down, Refused) as error:
+                self._slots.release()
+                failures += 1
+                await self._pause(error, failures)
+                continue
+            if work is None:
+                self._slots.release()
+                continue
+            task = asyncio.get_running_loop().create_task(self._work(work))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a prefill failed", exc_info=task.exception())
+
+    async def _pause(self, error: Down | Refused, failures: int) -> None:
+        log.debug("cannot pull: %s", error)
+        self.problem = str(error) if isinstance(error, Refused) else None
+        longest = min(LONGEST_PAUSE_S, 0.1 * 2**failures)
+        await asyncio.sleep(longest * self.around.rng.uniform(0.5, 1.0))
+
+    async def _work(self, work: Work) -> None:
+        beat = asyncio.get_running_loop().create_task(_keep_claim(work))
+        try:
+            task = decode_task(work.data)
+            if await self._wanted(task):
+                await self._tell(task, await self._prefill(task))
+            await work.ack()
+        except BadFrame as error:
+            log.warning("dropped a task: %s", error)
+            await _quietly(work)
+        except (Down, Refused) as error:
+            # The work is done and told; the item may come again and will find that nobody waits for it.
+            log.info("could not ack a task: %s", error)
+        finally:
+            beat.cancel()
+
+    async def _prefill(self, task: PrefillTask) -> Prefilled:
+        by = self.around.place
+        try:
+            kv = await self._engine.prefill(Job(task.request, task.tokens, kv=task.kv))
+        except EngineError as error:
+            return Prefilled(task.request, by, error=str(error))
+        return Prefilled(task.request, by, kv=kv)
+
+    async def _wanted(self, task: PrefillTask) -> bool:
+        """False for what a dead process left behind; its lease is gone, or nobody listens there."""
+        registered = {one.lease for one in self.around.members.view.of("decode")}
+        if task.lease in registered:
+            return True
+        try:
+            await self.around.peers.ask(task.reply_to, Wanted(task.request), TELL_S)
+        except CallFailed as error:
+            log.info("dropped task %s of a worker that is gone: %s", task.request, error)
+            return False
+        return True
+
+    async def _tell(self, task: PrefillTask, prefilled: Prefilled) -> None:
+        try:
+            await self.around.peers.ask(task.reply_to, prefilled, TELL_S)
+        except CallFailed as error:
+            # It prefills by itself at its deadline; doing it again for a worker that is lost helps nobody.
+            log.warning("could not tell %s about %s: %s", task.reply_to, task.request, error)
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _keep_claim(work: Work) -> None:
+    while True:
+        await asyncio.sleep(STILL_WORKING_S)
+        try:
+            await work.still_working()
+        except (Down, Refused) as error:
+            log.info("could not prolong a task: %s", error)
+
+
+async def _quietly(work: Work) -> None:
+    try:
+        await work.ack()
+    except (Down, Refused) as error:
+        log.info("could not drop a task: %s", error)

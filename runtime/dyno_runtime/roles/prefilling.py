@@ -1,0 +1,113 @@
+"""The decode worker's side of remote prefill: decide, push, wait, and go on alone when nothing comes.
+
+In: a request. Out: what the engine needs to decode it, and a label that says who prefilled: `local` or
+`remote:<node>/<unit>`. It never fails: whatever goes wrong ends in a local prefill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from dyno_runtime.bus.base import Down, Refused, Reply
+from dyno_runtime.core.disagg import Limits, Local, Outlook, decide
+from dyno_runtime.roles.base import Surroundings
+from dyno_runtime.wire.codec import encode_task
+from dyno_runtime.wire.messages import Failure, Generate, Prefilled, PrefillTask, Wanted
+
+log = logging.getLogger("dyno.decode")
+
+DEPTH_S = 0.5
+# A task that was pulled before the queue went down still comes back over the stream transport.
+QUEUE_LOST_S = 1.0
+
+Outcome = tuple[dict[str, Any] | None, str]
+LOCAL: Outcome = (None, "local")
+
+
+class Prefilling:
+    """See the module; one for each decode worker."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        disagg = around.settings.disagg
+        self._limits = Limits(disagg.mode, disagg.max_local_prefill_length, disagg.max_prefill_queue_size)
+        self._timeout_s = disagg.prefill_timeout_s
+        self._waiting: dict[str, asyncio.Future[Prefilled]] = {}
+
+    def start(self) -> None:
+        """Listen for prefill workers."""
+        self._around.peers.on(Prefilled, self._on_prefilled)
+        self._around.peers.on(Wanted, self._on_wanted)
+
+    async def prefill(self, order: Generate) -> Outcome:
+        """Have `order` prefilled elsewhere if that is better, and wait for it."""
+        if self._limits.mode == "off":
+            return LOCAL
+        verdict = decide(self._limits, await self._outlook(order))
+        if isinstance(verdict, Local):
+            log.debug("%s: prefill stays local: %s", order.request, verdict.why)
+            return LOCAL
+        done: asyncio.Future[Prefilled] = asyncio.get_running_loop().create_future()
+        self._waiting[order.request] = done
+        try:
+            return await self._remote(order, done)
+        finally:
+            del self._waiting[order.request]
+
+    async def _remote(self, order: Generate, done: asyncio.Future[Prefilled]) -> Outcome:
+        around = self._around
+        task = PrefillTask(order.request, order.tokens, around.lease, around.own)
+        try:
+            await around.queue.push(order.request, encode_task(task))
+        except (Down, Refused) as error:
+            log.warning("%s: prefill stays local: %s", order.request, error)
+            return LOCAL
+        if not await self._wait(done):
+            log.warning("%s: no remote prefill in time; prefilling here", order.request)
+            return LOCAL
+        prefilled = done.result()
+        if prefilled.error is not None:
+            log.warning("%s: %s could not prefill: %s", order.request, prefilled.by, prefilled.error)
+            return LOCAL
+        return prefilled.kv, f"remote:{prefilled.by}"
+
+    async def _wait(self, done: asyncio.Future[Prefilled]) -> bool:
+        down = asyncio.get_running_loop().create_task(self._around.queue_down.wait())
+        try:
+            waits: list[asyncio.Future[Any]] = [done, down]
+            await asyncio.wait(waits, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done() and down.done():
+                await asyncio.wait([done], timeout=QUEUE_LOST_S)
+        finally:
+            down.cancel()
+        return done.done()
+
+    async def _outlook(self, order: Generate) -> Outlook:
+        around = self._around
+        depth = None
+        if around.queue.up:
+            try:
+                async with asyncio.timeout(DEPTH_S):
+                    depth = 0 if self._limits.mode == "always" else await around.queue.depth()
+            except (Down, Refused, TimeoutError) as error:
+                log.warning("the prefill queue cannot be asked: %s", error or "it does not answer")
+        return Outlook(
+            prompt_tokens=len(order.tokens),
+            matched_tokens=0,
+            prefill_workers=len(around.members.view.ready("prefill")),
+            queue_depth=depth,
+            forced=order.prefill == "remote",
+        )
+
+    def _on_prefilled(self, prefilled: Prefilled, reply: Reply) -> None:
+        # One that comes too late, or twice, has nobody waiting; the prefill worker need not know.
+        waiting = self._waiting.get(prefilled.request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(prefilled)
+        reply.end()
+
+    def _on_wanted(self, wanted: Wanted, reply: Reply) -> None:
+        here = wanted.request in self._waiting
+        reply.end(None if here else Failure("not_found", "nobody here waits for this prefill"))

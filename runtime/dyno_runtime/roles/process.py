@@ -1,0 +1,274 @@
+"""One process of a cluster: its roles, and what they share: transport, registry, queue, engine, health file.
+
+In: settings. Out: an exit status, 0 after a drain that was asked for, 1 where the process cannot go on. Peers may be
+anywhere in their own start; nothing here waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from dyno_runtime.bus.base import Refused
+from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
+from dyno_runtime.bus.peers import Peers
+from dyno_runtime.bus.registry import Lease, Registry
+from dyno_runtime.engine.base import EngineError
+from dyno_runtime.engine.choose import make_engine
+from dyno_runtime.roles.base import Part, Surroundings
+from dyno_runtime.roles.decode import Decode
+from dyno_runtime.roles.frontend import Frontend
+from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
+from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.prefill import Prefill
+from dyno_runtime.roles.processor import Processor
+from dyno_runtime.roles.router import Router
+from dyno_runtime.settings import ProcessSettings
+from dyno_runtime.wire.messages import Instance
+from dyno_runtime.wire.names import lease_id
+
+log = logging.getLogger("dyno.process")
+
+PARTS: dict[str, type[Part]] = {
+    "frontend": Frontend,
+    "processor": Processor,
+    "router": Router,
+    "decode": Decode,
+    "prefill": Prefill,
+}
+WITH_ENGINE = frozenset({"decode", "prefill"})
+
+
+class Process:
+    """See the module. `serve` is the life; `stop` asks it to end."""
+
+    def __init__(self, settings: ProcessSettings) -> None:
+        self.settings = settings
+        self.lease = lease_id(secrets.randbits(62) + 1)
+        self._rng = Random(self.lease)
+        self._ending = asyncio.Event()
+        self._fatal: str | None = None
+        self._listening = False
+        has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
+        self._engine = make_engine(settings.engine) if has_engine else None
+        self._engine_state: EngineState = "loading" if has_engine else "none"
+        self._engine_problem: str | None = None
+        self._transport = make_transport(settings, self.lease)
+        self._queue_down = asyncio.Event()
+        self._queue = make_queue(settings, self._changed)
+        lease = Lease(settings.cluster, self.lease, settings.lease_ttl_s, settings.lease_grace_s)
+        self._members = Members(self._members_changed)
+        self._registry = Registry(make_store(settings), lease, self._rng, self._members)
+        self._peers = Peers(self._transport)
+        self._around = Surroundings(
+            settings=settings,
+            lease=self.lease,
+            own=own_address(settings),
+            peers=self._peers,
+            members=self._members,
+            queue=self._queue,
+            rng=self._rng,
+            engine=self._engine,
+            engine_ready=asyncio.Event(),
+            queue_down=self._queue_down,
+        )
+        self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
+        self._health = HealthFile(Path(settings.health_path), self._look)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def serve(self) -> int:
+        """Start, run until told to stop or unable to go on, shut down; the exit status."""
+        try:
+            await self._startup()
+            await self._ending.wait()
+        except (Refused, EngineError) as error:
+            self._fail(str(error))
+        finally:
+            await self._shutdown()
+        return 0 if self._fatal is None else 1
+
+    def stop(self) -> None:
+        """Drain and end; asked twice, end without draining."""
+        if self._ending.is_set():
+            log.warning("asked to stop again: ending at once")
+            os._exit(1)
+        log.info("draining")
+        self._ending.set()
+
+    # ---- the beats
+
+    async def _startup(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self._health.start()
+        await self._transport.listen(self._peers.serve)
+        for part in self._parts:
+            await part.start()
+        self._listening = True
+        self._announce()
+        self._registry.start()
+        self._spawn(self._load_engine())
+        self._spawn(self._await_registration())
+        self._spawn(self._await_lost())
+        for part in self._parts:
+            self._spawn(part.run())
+        # After the ports and the registry are under way: its import costs a tenth of a second.
+        self._queue.start()
+        self._changed()
+        gc.collect()
+        gc.freeze()
+
+    async def _shutdown(self) -> None:
+        if self._registry.tasks:
+            await self._registry.withdraw()
+        for part in self._parts:
+            part.drain()
+        await self._drained()
+        for part in self._parts:
+            await part.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.close()
+        await self._queue.close()
+        await self._transport.close()
+        await self._registry.close()
+        self._listening = False
+        self._health.stop()
+        log.info("ended" if self._fatal is None else f"ended: {self._fatal}")
+
+    async def _drained(self) -> None:
+        """Wait until nothing is in flight, at most `drain_s`; what then is left is cut."""
+        deadline_s = asyncio.get_running_loop().time() + self.settings.drain_s
+        while left := sum(part.in_flight for part in self._parts):
+            if self._fatal is not None or asyncio.get_running_loop().time() > deadline_s:
+                log.warning("cutting %d requests that are in flight", left)
+                return
+            await asyncio.sleep(0.02)
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        task.add_done_callback(self._check)
+        self._tasks.append(task)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a part of this process broke", exc_info=error)
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, why: str) -> None:
+        if self._fatal is None:
+            self._fatal = why
+            log.error("%s", why)
+        self._ending.set()
+
+    # ---- what can go wrong, and right
+
+    async def _load_engine(self) -> None:
+        if self._engine is None:
+            return
+        try:
+            await self._engine.load()
+        except EngineError as error:
+            self._engine_state, self._engine_problem = "failed", str(error)
+            self._fail(f"the engine could not be loaded: {error}")
+            return
+        self._engine_state = "ready"
+        self._around.engine_ready.set()
+        log.info("the engine is ready")
+        self._announce()
+        self._changed()
+
+    async def _await_registration(self) -> None:
+        """Give up if etcd stays away from the start; once it was there it is waited for without end."""
+        try:
+            async with asyncio.timeout(self.settings.start_budget_s):
+                await self._registry.registered.wait()
+        except TimeoutError:
+            reason = self._registry.problem or "etcd does not answer"
+            self._fail(f"not registered within {self.settings.start_budget_s:g} s: {reason}")
+
+    async def _await_lost(self) -> None:
+        await self._registry.lost.wait()
+        self._fail(f"the lease could not be made again: {self._registry.problem}")
+
+    def _announce(self) -> None:
+        """Register what this process is now."""
+        settings = self.settings
+        self._registry.announce(
+            *(
+                Instance(
+                    role=part.name,
+                    lease=self.lease,
+                    node=settings.node,
+                    unit=settings.unit,
+                    stream=self._around.own,
+                    model=settings.model.name,
+                    state="loading" if self._engine_of(part) == "loading" else "ready",
+                )
+                for part in self._parts
+            )
+        )
+
+    def _engine_of(self, part: Part) -> EngineState:
+        return self._engine_state if part.name in WITH_ENGINE else "none"
+
+    # ---- health
+
+    def _changed(self) -> None:
+        if self._queue.up:
+            self._queue_down.clear()
+        else:
+            self._queue_down.set()
+        self._health.changed()
+
+    def _members_changed(self) -> None:
+        for part in self._parts:
+            part.view_changed()
+        self._health.changed()
+
+    def _look(self) -> Health:
+        return Health(
+            unit=self.settings.unit,
+            pid=os.getpid(),
+            beat_s=0.0,
+            roles={part.name: self._role_health(part) for part in self._parts},
+            sees=self._members.view.counts(),
+            bus={
+                "etcd": "up" if self._registry.up else "down",
+                "nats": "up" if self._queue.up else "down",
+            },
+        )
+
+    def _role_health(self, part: Part) -> RoleHealth:
+        queue_problem = self._queue.problem if self._uses_queue(part) else None
+        problems = (self._fatal, self._engine_problem, part.problem, self._registry.problem, queue_problem)
+        return RoleHealth(
+            port=self._listening,
+            registered=self._registry.held,
+            engine=self._engine_of(part),
+            lease=self.lease,
+            problem=next((problem for problem in problems if problem), None),
+        )
+
+    def _uses_queue(self, part: Part) -> bool:
+        return self.settings.disagg.mode != "off" and part.name in WITH_ENGINE
+
+
+async def serve(settings: ProcessSettings, make: Callable[[ProcessSettings], Process] = Process) -> int:
+    """Run one process; the exit status."""
+    try:
+        process = make(settings)
+    except (Refused, EngineError) as error:
+        log.error("%s", error)
+        return 1
+    return await process.serve()

@@ -1,0 +1,66 @@
+"""`python -m dyno_runtime purge SETTINGS`: removes what a cluster left in etcd and in NATS.
+
+In: settings. Out: what was removed, `{"etcd_keys": 3, "stream": "hello_prefill", "problems": []}`; a second time
+`{"etcd_keys": 0, "stream": null, "problems": []}`. Bounded; what could not be reached is a problem, a sentence each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from dyno_runtime.bus.base import Down, Refused
+from dyno_runtime.bus.connect import make_queue, make_store
+from dyno_runtime.settings import ProcessSettings
+from dyno_runtime.wire.names import cluster_prefix, prefill_stream
+
+DEADLINE_S = 10.0
+
+
+class Purged(msgspec.Struct):
+    """What was removed, and what was in the way."""
+
+    etcd_keys: int = 0
+    stream: str | None = None
+    problems: list[str] = []
+
+
+async def purge(settings: ProcessSettings) -> Purged:
+    """Remove everything of the cluster; never raises for a service that is away."""
+    purged = Purged()
+    await asyncio.gather(_purge_etcd(settings, purged), _purge_nats(settings, purged))
+    purged.problems.sort()
+    return purged
+
+
+async def _purge_etcd(settings: ProcessSettings, purged: Purged) -> None:
+    try:
+        store = make_store(settings)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                purged.etcd_keys = await store.delete(cluster_prefix(settings.cluster))
+        finally:
+            await store.close()
+    except (Down, Refused) as error:
+        purged.problems.append(str(error))
+    except TimeoutError:
+        purged.problems.append(f"etcd did not answer within {DEADLINE_S:g} s")
+
+
+async def _purge_nats(settings: ProcessSettings, purged: Purged) -> None:
+    queue = make_queue(settings, lambda: None)
+    queue.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await queue.connected()
+            if await queue.delete():
+                purged.stream = prefill_stream(settings.cluster)
+    except (Down, Refused) as error:
+        # Without JetStream there is no stream that could be left.
+        if "has no JetStream" not in str(error):
+            purged.problems.append(str(error))
+    except TimeoutError:
+        purged.problems.append(queue.problem or f"NATS did not answer within {DEADLINE_S:g} s")
+    finally:
+        await queue.close()

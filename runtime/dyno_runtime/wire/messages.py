@@ -1,0 +1,204 @@
+"""Every message that one process sends to another, and what may be said about an instance.
+
+A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`); `Open` and `Item` carry a body,
+one of the messages below them. Arrays with a number as tag: field order is the format, so new fields go last and
+have a default. `LeaseId` is the lease as 16 hex digits; it names the process that holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["frontend", "processor", "router", "decode", "prefill"]
+LeaseId = str
+Token = int
+
+FailureCode = Literal[
+    "bad_request",  # the request itself is wrong: no worker would take it
+    "not_found",  # a target or a model that is not there
+    "no_worker",  # nobody could take it
+    "overloaded",  # a bound was reached
+    "draining",  # the process stops admitting
+    "not_here",  # the process does not play that role (any more)
+    "not_ready",  # the engine is not loaded
+    "peer_lost",  # the connection was refused, broke, or went silent
+    "engine",  # the engine failed on this request
+    "timeout",  # a deadline passed
+    "too_large",  # a message over the frame limit
+]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a process listens for its peers."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """Why a call ended without its answer. `message` is a sentence for people."""
+
+    code: FailureCode
+    message: str
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One role in one running process, as registered in etcd (JSON). Only a `ready` one is sent requests."""
+
+    role: Role
+    lease: LeaseId
+    node: str
+    unit: str
+    stream: Address
+    model: str
+    state: Literal["loading", "ready"] = "ready"
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The name that people use, `node2/decode-0`."""
+        return f"{self.node}/{self.unit}"
+
+
+class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The base of all messages."""
+
+
+# ---- bodies --------------------------------------------------------------------------------------------
+
+
+class Ask(Struct, frozen=True, tag=1):
+    """Frontend to processor: text in. Answered by `Text` items."""
+
+    request: str
+    prompt: str
+    probe: bool = False
+    target: str | None = None
+    prefill: Literal["auto", "remote"] = "auto"
+
+
+class Text(Struct, frozen=True, tag=2):
+    """Processor to frontend: the next piece of text. `worker` and `prefill` come with the first piece only."""
+
+    text: str
+    finish: str | None = None
+    worker: str | None = None
+    prefill: str | None = None
+
+
+class Choose(Struct, frozen=True, tag=3):
+    """Processor to router: which worker? A probe is answered like any other and teaches nothing."""
+
+    prompt: str
+    excluded: tuple[LeaseId, ...] = ()
+    probe: bool = False
+
+
+class Chosen(Struct, frozen=True, tag=4):
+    """Router to processor: the lease of the worker to use."""
+
+    worker: LeaseId
+
+
+class Learned(Struct, frozen=True, tag=5):
+    """Router to router: what this worker was first given, so that replicas route alike. No answer."""
+
+    worker: LeaseId
+    prompt: str
+
+
+class Generate(Struct, frozen=True, tag=6):
+    """Processor to decode worker: tokens in. Answered by `Delta` items."""
+
+    request: str
+    tokens: list[Token]
+    prefill: Literal["auto", "remote"] = "auto"
+
+
+class Delta(Struct, frozen=True, tag=7):
+    """Decode worker to processor: new tokens. `prefill` (`local`, `remote:node/unit`) with the first one only."""
+
+    tokens: list[Token]
+    finish: str | None = None
+    prefill: str | None = None
+
+
+class Prefilled(Struct, frozen=True, tag=8):
+    """Prefill worker to decode worker: the KV is where you wanted it, or why not. Answered by an empty end."""
+
+    request: str
+    by: str
+    kv: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Wanted(Struct, frozen=True, tag=9):
+    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes."""
+
+    request: str
+
+
+Body = Ask | Text | Choose | Chosen | Learned | Generate | Delta | Prefilled | Wanted
+
+
+# ---- envelopes -----------------------------------------------------------------------------------------
+
+
+class Hello(Struct, frozen=True, tag=1):
+    """The first envelope on a connection, both ways. `stream` is where the sender listens."""
+
+    cluster: str
+    lease: LeaseId
+    stream: Address
+
+
+class Ping(Struct, frozen=True, tag=2):
+    """Nothing to say, still here."""
+
+
+class Open(Struct, frozen=True, tag=3):
+    """The dialling or the accepting side opens a call; `call` is unique among the calls of that side."""
+
+    call: int
+    body: Body
+
+
+class Item(Struct, frozen=True, tag=4):
+    """One piece of the answer to the receiver's call."""
+
+    call: int
+    body: Body
+
+
+class End(Struct, frozen=True, tag=5):
+    """The answer to the receiver's call is over; nothing follows for it."""
+
+    call: int
+    failure: Failure | None = None
+
+
+class Cancel(Struct, frozen=True, tag=6):
+    """The sender of `Open` wants no more of it; the other side forgets the call and answers nothing."""
+
+    call: int
+
+
+Envelope = Hello | Ping | Open | Item | End | Cancel
+
+
+# ---- the prefill queue ---------------------------------------------------------------------------------
+
+
+class PrefillTask(Struct, frozen=True, tag=1):
+    """Decode worker to whichever prefill worker pulls it: compute the KV of `tokens`, tell `reply_to`."""
+
+    request: str
+    tokens: list[Token]
+    lease: LeaseId
+    reply_to: Address
+    kv: dict[str, Any] | None = None
