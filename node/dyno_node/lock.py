@@ -1,0 +1,85 @@
+"""Locks that die with their holder: flock on a file, with a note inside that says who holds it.
+
+In: a path. Out: a held `Lock`, or who holds it. The kernel lets go when the holder ends in whatever way, so a
+lock is never stale; the note is trusted only while the lock is held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+_RETRY_S = 0.02
+
+
+class Lock:
+    """One held lock; `release` or the end of the process lets go."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def note(self, value: dict[str, Any]) -> None:
+        """Write down who holds it. In place, because another file under this name would be another lock."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(value).encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def take(path: Path, timeout_s: float) -> Lock | None:
+    """Hold `path` alone; None when somebody else held it for all of `timeout_s`.
+
+    Raises:
+        OSError: the folder is not there, or its file system has no locks.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + timeout_s
+    while not _try(fd, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            os.close(fd)
+            return None
+        time.sleep(_RETRY_S)  # flock has no time-out of its own
+    return Lock(fd)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """The note of whoever holds `path` ({} where it is not written yet), or None while nobody does.
+
+    Looking takes a shared lock for a moment, which is why `take` tries more than once.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if _try(fd, fcntl.LOCK_SH):
+            return None
+        try:
+            note = json.loads(os.read(fd, 4096))
+        except ValueError:
+            return {}
+        return note if isinstance(note, dict) else {}
+    finally:
+        os.close(fd)
+
+
+def _try(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
