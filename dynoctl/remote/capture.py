@@ -17,6 +17,14 @@ class TooMuch(Exception):
     """The stream grew past its bound; the message is a part of a sentence: `printed more than 64 MB`."""
 
 
+class ReaderFailed(Exception):
+    """`on_line` raised; `cause` is what it raised, kept apart from what goes wrong with the node itself."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Capture:
     """One stream. With `mark`, everything up to the line that ends in it is noise of the login shell, and dropped.
 
@@ -45,7 +53,7 @@ class Capture:
         return not self._mark
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes in. Raises TooMuch, and whatever `on_line` raises."""
+        """Take the next bytes in. Raises TooMuch, ReaderFailed."""
         if self._mark:
             chunk = self._drop_noise(chunk)
         if not chunk:
@@ -84,8 +92,12 @@ class Capture:
             self._tell(line)
 
     def _tell(self, line: bytes) -> None:
-        if self._on_line is not None:
+        if self._on_line is None:
+            return
+        try:
             self._on_line(line.decode(errors="replace"))
+        except Exception as error:
+            raise ReaderFailed(error) from error
 
     def _bound(self) -> None:
         if self._size_bytes <= self._keep_bytes:

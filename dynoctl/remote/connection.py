@@ -27,6 +27,10 @@ class Connection(Protocol):
     def node(self) -> str:
         """The node's name in the topology."""
 
+    @property
+    def alive(self) -> bool:
+        """False once it is known that the connection is closed or broken. True is no promise."""
+
     def run(
         self,
         script: str,
@@ -37,13 +41,18 @@ class Connection(Protocol):
     ) -> Completed:
         """Run `script` with `sh` on the node, without a terminal and without reading start-up files.
 
-        The script gets `stdin` as its standard input, and end of file behind it. `on_line` is called for each
-        whole line of standard output as it arrives (without its newline); the lines are in `out` all the same.
-        A status other than 0 is returned, not raised.
+        The script gets `stdin` as its standard input, and end of file behind it. Secrets belong there: the script
+        itself can be seen in the node's process list. The call returns when the script has ended and nobody
+        holds its output streams any more, so what shall outlive it must let go of them.
+
+        `on_line` is called, on the caller's thread, for each whole line of standard output as it arrives (without
+        its newline); what it raises ends the call. The lines are in `out` all the same: the last 64 MB of them.
+        A status other than 0 is returned, not raised. A signal N is 128 + N; over SSH, 255.
 
         Raises:
-            Unreachable: the connection broke.
+            Unreachable: the connection broke, or the node stopped answering.
             TimedOut: `timeout_s` passed; the script may still be running on the node.
+            CommandFailed: it printed more than 64 MB, or the login shell never came to run it.
         """
 
     def put(self, content: bytes, path: str, *, mode: int, timeout_s: float) -> None:

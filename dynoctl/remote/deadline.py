@@ -1,6 +1,7 @@
-"""A point in time by which something must have ended, passed down through calls instead of a number of seconds.
+"""How long is waited: a point in time by which something must have ended, and patience with a silent far end.
 
-In: seconds from now. Out: seconds that are left, never below zero.
+In: seconds from now. Out: seconds that are left, never below zero. A Deadline is passed down through calls, so that
+the parts of a whole share one bound.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ class Deadline:
     def over(self) -> bool:
         """Whether it has passed."""
         return time.monotonic() >= self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """With a far end that holds the connection and is silent: after `quiet_s` it is asked, `answer_s` it has."""
+
+    quiet_s: float = 5.0
+    answer_s: float = 15.0
+
+
+PATIENCE = Patience()
 
 
 def seconds(count_s: float) -> str:

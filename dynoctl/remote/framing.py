@@ -58,5 +58,5 @@ def checked(script: str) -> bytes:
 
 
 def _encode(text: bytes) -> str:
-    r"""For `printf %b`: every byte that some shell might touch inside single quotes becomes `\0` and three octal digits."""
+    r"""For `printf %b`: what some shell might touch in single quotes becomes `\0` and three octal digits."""
     return _UNSAFE.sub(lambda found: b"\\0%03o" % found[0][0], text).decode("ascii")

@@ -41,7 +41,7 @@ class HostKeys:
     def __init__(
         self, path: Path, *, pin: bool, on_pin: Callable[[Pinned], None] = lambda pinned: None
     ) -> None:
-        """`pin` says whether unknown keys are accepted and kept; `on_pin` hears of each, on the thread that met it."""
+        """`pin`: whether unknown keys are accepted and kept; `on_pin` hears of each, on the thread that met it."""
         self._path = path
         self._pin = pin
         self._on_pin = on_pin
@@ -115,7 +115,9 @@ def _holds(target: Target, key: HostKey, entries: list[Entry]) -> Entry | None:
     others = [entry for entry in entries if not entry.revoked]
     same_type = [entry for entry in others if entry.key.type == key.type]
     if others:
-        raise _changed(target, key, (same_type or others)[0], "shows another host key than the one that is known")
+        raise _changed(
+            target, key, (same_type or others)[0], "shows another host key than the one that is known"
+        )
     return None
 
 
@@ -141,7 +143,7 @@ def _text(path: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """By rename, so that a reader never meets half a file. Not forced to the disk: that would cost more than it saves."""
+    """By rename, so that a reader never meets half a file; not forced to the disk, a lost pin is made again."""
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(text)
@@ -164,7 +166,9 @@ def _locked(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if deadline.over:
-                    raise DynoctlError(f"{path} has been locked by another process for {LOCK_S:g} s") from None
+                    raise DynoctlError(
+                        f"{path} has been locked by another process for {LOCK_S:g} s"
+                    ) from None
                 time.sleep(LOCK_POLL_S)
         yield
     finally:

@@ -106,7 +106,7 @@ class KnownHosts:
 
     def _index(self, names: str, entry: Entry) -> None:
         if names.startswith("|1|"):
-            _, _, salt, digest = (names.split("|") + ["", ""])[:4]
+            _, _, salt, digest = [*names.split("|"), "", ""][:4]
             try:
                 self._hashed.append(_Hashed(base64.b64decode(salt), base64.b64decode(digest), entry))
             except binascii.Error:

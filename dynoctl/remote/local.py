@@ -20,7 +20,7 @@ from typing import IO
 
 from dynoctl.errors import CommandFailed, TimedOut, Unreachable
 from dynoctl.remote import placing
-from dynoctl.remote.capture import Capture, TooMuch
+from dynoctl.remote.capture import Capture, ReaderFailed, TooMuch
 from dynoctl.remote.connection import Completed
 from dynoctl.remote.deadline import Deadline, seconds
 from dynoctl.remote.framing import ARGUMENT_BYTES, LONG_LOCAL, checked
@@ -30,13 +30,17 @@ GRACE_S = 1.0
 
 # What our own Python, shell or terminal set up for itself would change what the same script does on a node.
 _OURS = ("PYTHON", "BASH_FUNC_", "VIRTUAL_ENV", "COVERAGE_", "DYNO_UNIT")
-_OURS_EXACTLY = frozenset({"ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "PWD", "OLDPWD", "LINES", "COLUMNS"})
+_OURS_EXACTLY = frozenset(
+    {"ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "PWD", "OLDPWD", "LINES", "COLUMNS"}
+)
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Our environment without what belongs to our own Python, shell and terminal."""
     return {
-        name: value for name, value in ours.items() if not name.startswith(_OURS) and name not in _OURS_EXACTLY
+        name: value
+        for name, value in ours.items()
+        if not name.startswith(_OURS) and name not in _OURS_EXACTLY
     }
 
 
@@ -53,6 +57,11 @@ class LocalConnection:
     def node(self) -> str:
         """The node's name in the topology."""
         return self._node
+
+    @property
+    def alive(self) -> bool:
+        """As in `Connection.alive`."""
+        return not self._closed
 
     def run(
         self,
@@ -75,6 +84,8 @@ class LocalConnection:
                     raise
         except TimeoutError:
             raise TimedOut(self._node, f"a command did not end within {seconds(timeout_s)}") from None
+        except ReaderFailed as failed:
+            raise failed.cause from None
         except TooMuch as error:
             raise CommandFailed(self._node, f"a command {error}") from None
         finally:
@@ -134,7 +145,9 @@ def _converse(
     process: subprocess.Popen[bytes], stdin: bytes, out: Capture, err: Capture, deadline: Deadline
 ) -> None:
     """Write and read until both streams and the script have ended. Raises TimeoutError, TooMuch."""
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
     with selectors.DefaultSelector() as ready:
         for stream, capture in ((process.stdout, out), (process.stderr, err)):
             os.set_blocking(stream.fileno(), False)

@@ -83,7 +83,7 @@ def refused_here(node: str, path: str, error: OSError) -> CommandFailed:
 
 def reason(number: int | None) -> str:
     """The sentence for an errno that is known here."""
-    return _REASONS[number] if number in _REASONS else f"error {number}"
+    return _REASONS.get(number or 0, f"error {number}")
 
 
 def failure(

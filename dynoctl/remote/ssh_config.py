@@ -65,7 +65,9 @@ class SshConfig:
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"{names} cannot be understood: {error}", next=f"ssh -G {shlex.quote(host)}") from error
+            raise UsageError(
+                f"{names} cannot be understood: {error}", next=f"ssh -G {shlex.quote(host)}"
+            ) from error
 
     def _parsed(self, host: str) -> SSHConfig:
         from paramiko import SSHConfig
@@ -143,7 +145,7 @@ def _split(line: str) -> tuple[str, str]:
 def find_files(pattern: str) -> list[ConfigFile]:
     """The files that a pattern names, in order. Raises UsageError where one is there and cannot be read."""
     files = []
-    for name in sorted(glob.glob(str(Path(pattern).expanduser()))):
+    for name in sorted(glob.glob(str(Path(pattern).expanduser()))):  # noqa: PTH207  (the pattern is absolute)
         try:
             text = Path(name).read_text(errors="replace")
         except OSError as error:

@@ -17,11 +17,14 @@ from dynoctl.remote.ssh_config import SshConfig
 from dynoctl.topology.machines import Ssh
 
 PORT = 22
+CONNECT_TIMEOUT_S = Ssh().connect_timeout_s
 HOPS = 8
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
-_HOP = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:\[\]]+|[0-9a-fA-F:.]+)(?::(?P<port>\d+))?/?")
+_HOP = re.compile(
+    r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:\[\]]+|[0-9a-fA-F:.]+)(?::(?P<port>\d+))?/?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,9 @@ def _hops(
         if found is None:
             raise UsageError(f"{node}: ProxyJump {spec!r} is not of the form [user@]host[:port]")
         port = int(found["port"]) if found["port"] else None
-        hop = _resolve(node, found["host"].strip("[]"), Ssh(user=found["user"], port=port), config, person, via)
+        hop = _resolve(
+            node, found["host"].strip("[]"), Ssh(user=found["user"], port=port), config, person, via
+        )
         hops += [*(hop.hops if number == 0 else ()), replace(hop, hops=())]
     return tuple(hops)
 
@@ -154,7 +159,7 @@ def _known_hosts(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _connect_timeout_s(node: str, host: str, settings: Ssh, options: Mapping[str, Any]) -> float:
     """The topology's, where it says so; else the config's; else the topology's default."""
-    if "connect_timeout_s" in settings.model_fields_set:
+    if settings.connect_timeout_s != CONNECT_TIMEOUT_S:
         return settings.connect_timeout_s
     return float(_number(node, host, options, "connecttimeout", 0) or settings.connect_timeout_s)
 

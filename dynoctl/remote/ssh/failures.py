@@ -44,6 +44,14 @@ def broken(target: Target, what: str) -> Unreachable:
     return unreachable(target, f"the connection to {target.where} was lost while {what}")
 
 
+def silent(target: Target, count_s: float) -> Unreachable:
+    """The far end holds the connection and says nothing any more."""
+    return unreachable(
+        target,
+        f"{target.where} has not answered for {seconds(count_s)}; the machine may be frozen or overloaded",
+    )
+
+
 def unreachable(target: Target, message: str, *, next: str | None = None) -> Unreachable:
     """An Unreachable whose way out is to try by hand."""
     return Unreachable(target.node, message, next=next or target.login)
@@ -54,6 +62,18 @@ def session_refused(target: Target, error: Exception) -> Unreachable:
     why = error.text if isinstance(error, said.ChannelException) else _text(error)
     return unreachable(
         target, f"{target.where} refuses another session ({why}); is MaxSessions in its sshd_config very low?"
+    )
+
+
+def not_forwarded(target: Target, hop: Target, error: said.ChannelException) -> Unreachable:
+    """The hop is there and did not get us any further."""
+    return unreachable(target, f"the hop {hop.where} cannot connect to {target.where} ({error.text})")
+
+
+def command_refused(target: Target, error: Exception) -> Unreachable:
+    """A session was opened, and then not allowed to run anything."""
+    return unreachable(
+        target, f"{target.where} does not let user {target.user} run commands ({_text(error)})"
     )
 
 
@@ -68,9 +88,12 @@ def _socket(target: Target, error: OSError) -> Unreachable:
     if isinstance(error, TimeoutError):
         limit = seconds(target.connect_timeout_s)
         return unreachable(target, f"{where} did not answer within {limit} (is it up, and is the port open?)")
-    return unreachable(target, _SOCKET.get(error.errno or 0, "{where} cannot be reached ({why})").format(
-        where=where, why=error.strerror or _text(error)
-    ))
+    return unreachable(
+        target,
+        _SOCKET.get(error.errno or 0, "{where} cannot be reached ({why})").format(
+            where=where, why=error.strerror or _text(error)
+        ),
+    )
 
 
 _SOCKET = {
@@ -96,7 +119,9 @@ def _plain(sentence: str) -> Failure:
 def _auth(target: Target, error: Exception) -> DynoctlError:
     why = _text(error)
     return AuthRefused(
-        target.node, f"{target.where} refused user {target.user} ({why})", next=target.login.replace("ssh ", "ssh -v ", 1)
+        target.node,
+        f"{target.where} refused user {target.user} ({why})",
+        next=target.login.replace("ssh ", "ssh -v ", 1),
     )
 
 
@@ -112,7 +137,9 @@ def _host_key(target: Target, error: Exception) -> DynoctlError:
 
 
 def _config(target: Target, error: Exception) -> DynoctlError:
-    return UsageError(f"{target.node}: the SSH config cannot be used ({_text(error)})", next=f"ssh -G {target.host}")
+    return UsageError(
+        f"{target.node}: the SSH config cannot be used ({_text(error)})", next=f"ssh -G {target.host}"
+    )
 
 
 def _channel(target: Target, error: Exception) -> DynoctlError:
@@ -139,5 +166,7 @@ TABLE: dict[type, Failure] = {
     said.ConfigParseError: _config,
     said.SSHException: _plain("{where} cannot be talked to over SSH ({why})"),
     EOFError: _plain("{where} closed the connection before SSH began"),
-    Refused: _plain("{where} closed the connection {why} (too many at once? see MaxStartups in its sshd_config)"),
+    Refused: _plain(
+        "{where} closed the connection {why} (too many at once? see MaxStartups in its sshd_config)"
+    ),
 }

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
 import paramiko
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """`quiet_s` of silence before the far end is asked, `answer_s` that it has for its answer."""
-
-    quiet_s: float = 5.0
-    answer_s: float = 15.0
+from dynoctl.remote.deadline import Patience
 
 
 class Silent(Exception):
