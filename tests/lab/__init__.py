@@ -4,10 +4,10 @@ In: a number of hosts and which of them run systemd. Out: `Lab` with its `Host`s
 reached over SSH and broken on purpose. Needs root; `missing()` says what else is not there.
 """
 
-from tests.lab.errors import LabError
+from tests.lab.errors import BadRequest, LabError
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.needs import missing
 from tests.lab.process import Process
 
-__all__ = ["Host", "Lab", "LabError", "Process", "missing"]
+__all__ = ["BadRequest", "Host", "Lab", "LabError", "Process", "missing"]

@@ -23,6 +23,7 @@ from tests.lab import kernel
 from tests.lab.cgroup import Cgroup
 from tests.lab.disk import Contents, Disk
 from tests.lab.errors import LabError
+from tests.lab.faults import Faults
 from tests.lab.machine import Machine
 from tests.lab.requests import Requests
 from tests.lab.switch import Switch
@@ -30,6 +31,7 @@ from tests.lab.switch import Switch
 JANITOR = Path(__file__).with_name("janitor.sh")
 CHECKOUT = Path(__file__).resolve().parents[2]
 REQUEST_WITHIN_S = 5.0
+HOST_GONE_WITHIN_S = 10.0
 MAX_REQUEST_BYTES = 65536
 
 
@@ -102,7 +104,8 @@ class Controller:
 
     def serve(self) -> None:
         """Answer requests until `stop` is asked for or the owner has ended."""
-        requests = Requests(self.machines, self.switch)
+        faults = Faults(self.machines)
+        requests = Requests(self.machines, faults, self.switch)
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
             server = stack.enter_context(socket.socket(socket.AF_UNIX))
             server.bind(str(self.folder / "control"))
@@ -119,7 +122,15 @@ class Controller:
                 connection, _ = server.accept()
                 with connection:
                     _answer(connection, requests)
+        faults.close()
+        self._end_machines()
         self.switch.close()
+
+    def _end_machines(self) -> None:
+        """End all at once and wait for them here: a machine without a real init would keep them as zombies."""
+        for holder in [machine.end() for machine in self.machines.values()]:
+            if holder is not None:
+                holder.wait(HOST_GONE_WITHIN_S)
 
     def _say(self, line: dict[str, Any]) -> None:
         print(json.dumps(line), flush=True)

@@ -145,6 +145,11 @@ class Faults:
         """Give its disk the whole size back."""
         machine.disk.free()
 
+    def close(self) -> None:
+        """End every relay, because the lab ends."""
+        for machine in self._machines.values():
+            self._stop_relay(machine)
+
     def _add_rule(self, machine: Machine, kind: str, rule: tuple[str, ...]) -> None:
         _must_run(machine)
         rules = self._rules[machine.name]

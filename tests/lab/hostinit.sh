@@ -17,10 +17,11 @@ mount -t tmpfs -o mode=755,nosuid,nodev tmpfs run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs tmp
 
 # The kernel is shared with the machine outside: only a host's own network settings may be written.
-mount --bind proc/sys/net proc/sys/net
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
-[ ! -e proc/sysrq-trigger ] || { mount --bind /dev/null proc/sysrq-trigger; }
+mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,rw proc/sys/net
+[ ! -e proc/sysrq-trigger ] || mount --bind /dev/null proc/sysrq-trigger
 
 mknod -m 666 dev/null c 1 3
 mknod -m 666 dev/zero c 1 5

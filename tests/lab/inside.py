@@ -20,8 +20,7 @@ from typing import Any
 from tests.lab import kernel
 from tests.lab.control import start_janitor
 from tests.lab.errors import LabError
-from tests.lab.lab import LABS, Lab
-from tests.lab.needs import missing
+from tests.lab.lab import LABS, Lab, plan
 from tests.lab.switch import ip
 
 VERB = "_inside"
@@ -30,8 +29,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "scripts/lab"
 
 def enter(n: int, systemd: Collection[str], command: list[str]) -> int:
     """Run `command` beside n hosts, wait for its end, give its exit status. Raises LabError."""
-    if reason := missing(bool(systemd)):
-        raise LabError(reason)
+    plan(n, systemd)
     lab = Lab(f"run-{secrets.token_hex(4)}")
     signal.signal(signal.SIGINT, _leave_to_command)
     LABS.mkdir(exist_ok=True, mode=0o755)

@@ -36,6 +36,18 @@ POLL_S = 0.005
 DISK_MAX_BYTES = 4 << 30
 
 
+def plan(n: int, systemd: Collection[str]) -> dict[str, str]:
+    """The hosts' names and kinds of init. Raises BadRequest, and LabError where no lab can be made."""
+    names = [f"h{index}" for index in range(1, n + 1)]
+    if not 1 <= n <= MOST_HOSTS:
+        raise BadRequest(f"a lab has from 1 to {MOST_HOSTS} hosts, not {n}")
+    if unknown := sorted(set(systemd) - set(names)):
+        raise BadRequest(f"there is no host {unknown[0]!r}; the hosts are {names[0]} to {names[-1]}")
+    if reason := missing(bool(systemd)):
+        raise LabError(reason)
+    return {name: "systemd" if name in systemd else "bare" for name in names}
+
+
 class Lab:
     """A cluster of hosts h1..hN. `with Lab() as lab: lab.start(3, systemd={"h3"})` leaves nothing behind."""
 
@@ -86,18 +98,12 @@ class Lab:
 
         A detached lab outlives this process, until `stop`. Raises LabError.
         """
-        names = [f"h{index}" for index in range(1, n + 1)]
-        if not 1 <= n <= MOST_HOSTS:
-            raise BadRequest(f"a lab has from 1 to {MOST_HOSTS} hosts, not {n}")
-        if unknown := sorted(set(systemd) - set(names)):
-            raise BadRequest(f"there is no host {unknown[0]!r}; the hosts are {names[0]} to {names[-1]}")
-        if reason := missing(bool(systemd)):
-            raise LabError(reason)
+        hosts = plan(n, systemd)
         self._claim()
         config = {
             "folder": str(self.folder),
             "cgroup": str(self.cgroup),
-            "hosts": {name: "systemd" if name in systemd else "bare" for name in names},
+            "hosts": hosts,
             "disk_max_bytes": DISK_MAX_BYTES,
             "owner_pid": None if detached else os.getpid(),
         }

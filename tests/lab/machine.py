@@ -6,6 +6,8 @@ All methods run in the controller's main thread: a host is tied to the life of t
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -115,6 +117,12 @@ class Machine:
         self._holder.wait()
         self._holder = None
         self._pid = None
+
+    def end(self) -> subprocess.Popen[bytes] | None:
+        """Begin to end every process, because the lab ends; what is given back is to be waited for."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)  # and the kernel ends the rest of its PID namespace
+        return self._holder
 
     def _check_alive(self, deadline: float) -> None:
         assert self._holder is not None

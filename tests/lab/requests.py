@@ -21,11 +21,10 @@ Answer = dict[str, Any]
 class Requests:
     """Carries out requests on the machines of one lab. `stopped` becomes true by request."""
 
-    def __init__(self, machines: Mapping[str, Machine], switch: Switch) -> None:
+    def __init__(self, machines: Mapping[str, Machine], faults: Faults, switch: Switch) -> None:
         self._machines = machines
         self._switch = switch
         self.stopped = False
-        faults = Faults(machines)
         self._verbs: dict[str, Callable[[Request], Answer]] = {
             "stop": self._stop,
             "hosts": self._hosts,
