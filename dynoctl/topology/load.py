@@ -1,0 +1,81 @@
+"""The text of a topology file → a checked `Topology`, or all its problems at once.
+
+In: the file's bytes or text, its name for messages, `--set` arguments. Out: a value that can be planned. The file
+is read by `dynoctl.cli.files`; nothing here does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynoctl.topology.check import findings
+from dynoctl.topology.compose import compose
+from dynoctl.topology.document import Map, Mark, Node, Path, locate
+from dynoctl.topology.model import Topology
+from dynoctl.topology.overrides import override
+from dynoctl.topology.problem import InvalidTopology, Problem
+from dynoctl.topology.reader import Reader
+
+
+def parse(content: bytes | str, name: str, overrides: Sequence[str] = ()) -> Topology:
+    """The topology that `content` describes, with `overrides` (`roles.decode.tp=4`) laid over it.
+
+    Raises:
+        InvalidTopology: with every problem of the file and of the overrides.
+    """
+    problems: list[Problem] = []
+    text = _decoded(content, problems)
+    root = _tree(text, problems) if text is not None else None
+    if root is None:
+        raise InvalidTopology(name, problems, text or "")
+    for argument in overrides:
+        root = override(root, argument, problems)
+    reader = Reader(root, problems)
+    topology: Topology = reader.section(root, Topology)
+    problems += _located(topology, root, reader.faulty)
+    if problems:
+        raise InvalidTopology(name, problems, text or "")
+    return topology
+
+
+def _decoded(content: bytes | str, problems: list[Problem]) -> str | None:
+    if isinstance(content, str):
+        return content.removeprefix("\ufeff")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8", "replace")
+        mark = Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+        problems.append(Problem(mark, "", f"not text: the byte 0x{content[error.start]:02x} is not UTF-8"))
+        return None
+
+
+def _tree(text: str, problems: list[Problem]) -> Map | None:
+    root = compose(text, problems)
+    if problems and root is None:
+        return None
+    if root is None:
+        hint = "topologies/local.yaml is one to start from; docs/topology.md explains every key"
+        problems.append(Problem(Mark(1, 1), "", "the file is empty", hint))
+        return None
+    if not isinstance(root, Map):
+        problems.append(Problem(root.mark, "", "the file is not a map of keys such as `name:` and `roles:`"))
+        return None
+    return root
+
+
+def _located(topology: Topology, root: Node, faulty: set[Path]) -> list[Problem]:
+    """What the rules find, without what only follows from a value that could not be read."""
+    problems = []
+    for finding in findings(topology):
+        if any(_related(finding.path, path) for path in faulty):
+            continue
+        place = locate(root, finding.path, key=finding.at_key)
+        problems.append(Problem(place.mark, place.path, finding.message, finding.hint))
+    return problems
+
+
+def _related(path: Path, faulty: Path) -> bool:
+    """Whether one of the two stands inside the other."""
+    shorter = min(len(path), len(faulty))
+    return bool(shorter) and path[:shorter] == faulty[:shorter]
