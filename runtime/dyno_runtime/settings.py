@@ -89,6 +89,12 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_budget_s: float = 120.0  # how long etcd may stay away at start before the process gives up
     request_timeout_s: float = 120.0  # from the last byte of a request to the last byte of its answer
 
+    def __post_init__(self) -> None:
+        if len(set(self.roles)) != len(self.roles) or not self.roles:
+            raise ValueError("roles: at least one, and each at most once")
+        if ("frontend" in self.roles) != (self.http is not None):
+            raise ValueError("http: set if, and only if, frontend is among the roles")
+
 
 def encode(settings: ProcessSettings) -> bytes:
     """The file's bytes: JSON, keys in declaration order, one line a key, so that a diff of two reads well."""

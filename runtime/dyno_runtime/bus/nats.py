@@ -62,7 +62,14 @@ class NatsWork:
 class NatsQueue:
     """See the module; `Queue` in `bus.base` is the contract. `changed` is called when `up` or `problem` changes."""
 
-    def __init__(self, cluster: str, url: str, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        url: str,
+        changed: Callable[[], None] = lambda: None,
+        *,
+        ack_wait_s: float = ACK_WAIT_S,
+    ) -> None:
         self.up = False
         self.problem: str | None = None
         self._stream = prefill_stream(cluster)
@@ -70,6 +77,7 @@ class NatsQueue:
         self._url = url
         self._where = f"NATS at {place_of(url)}"
         self._changed = changed
+        self._ack_wait_s = ack_wait_s
         self._nc: nats.aio.client.Client | None = None
         self._js: nats.js.client.JetStreamContext | None = None
         self._puller: Any = None
@@ -238,7 +246,7 @@ class NatsQueue:
         consumer = api.ConsumerConfig(
             durable_name=PREFILL_CONSUMER,
             ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
+            ack_wait=self._ack_wait_s,
             max_deliver=MAX_DELIVERIES,
             max_ack_pending=4096,
         )

@@ -82,6 +82,12 @@ class Registry:
         self.held = False
         self._kick.set()
 
+    async def living(self, role: Role) -> set[LeaseId]:
+        """The leases of a role that etcd knows right now. Raises Down, Refused."""
+        entries = (await self._store.read(instances_prefix(self._lease.cluster))).entries
+        found = map(split_instance_key, entries)
+        return {lease for of_role, lease in found if of_role == role}
+
     async def withdraw(self) -> None:
         """End the lease, so that peers stop sending. Bounded; an etcd that is away ends it by itself."""
         self.tasks, tasks = self.tasks[1:], self.tasks[:1]

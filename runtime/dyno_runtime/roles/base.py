@@ -52,6 +52,7 @@ class Surroundings:
     engine: Engine | None
     engine_ready: asyncio.Event
     queue_down: asyncio.Event
+    queue_clear: asyncio.Event  # what an earlier life of the cluster left in the queue is gone
 
     @property
     def place(self) -> str:

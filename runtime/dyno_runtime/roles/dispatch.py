@@ -10,7 +10,7 @@ from dyno_runtime.bus.base import CallFailed, Sink
 from dyno_runtime.core.bytelevel import Decoder, encode
 from dyno_runtime.core.session import Session
 from dyno_runtime.roles.base import Surroundings
-from dyno_runtime.roles.journey import Journey
+from dyno_runtime.roles.journey import Journey, Suspects
 from dyno_runtime.wire.messages import Ask, Body, Choose, Chosen, Delta, Failure, Generate, Instance, Text
 
 CHOOSE_S = 1.0
@@ -22,6 +22,7 @@ class Dispatcher:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._turn = 0
+        self._suspects = Suspects()
 
     def open(self, ask: Ask, sink: Sink) -> Journey | None:
         """Answer `ask` into `sink`. None where it was refused, and the sink told so, at once."""
@@ -38,8 +39,8 @@ class Dispatcher:
             return await self._worker(ask, session)
 
         pinned = ask.target is not None
-        journey = answer.journey = Journey(self._around.peers, pick, order, answer, pinned=pinned)
-        return journey
+        answer.journey = Journey(self._around.peers, pick, order, answer, self._suspects, pinned=pinned)
+        return answer.journey
 
     async def _worker(self, ask: Ask, session: Session) -> Instance:
         view = self._around.members.view
@@ -48,18 +49,21 @@ class Dispatcher:
             if named is None:
                 raise CallFailed(Failure("not_found", f"there is no decode worker {ask.target}"))
             return named
-        workers = view.ready("decode", session.excluded)
+        workers = self._suspects.without(view.ready("decode", session.excluded))
         if not workers:
             raise CallFailed(Failure("no_worker", "there is no decode worker that could take the request"))
         return await self._routed(ask, session, workers) or self._in_turn(workers)
 
     async def _routed(self, ask: Ask, session: Session, workers: list[Instance]) -> Instance | None:
-        choose = Choose(ask.prompt, tuple(session.excluded), ask.probe)
+        excluded = session.excluded | self._suspects.leases()
+        choose = Choose(ask.prompt, tuple(excluded), ask.probe)
         # All processors ask the same router first, so that replicas of it need not agree on every request.
-        for router in self._around.members.view.ready("router"):
+        for router in self._suspects.without(self._around.members.view.ready("router")):
             try:
                 answer = await self._around.peers.ask(router.stream, choose, CHOOSE_S)
-            except CallFailed:
+            except CallFailed as error:
+                if error.failure.code in ("peer_lost", "timeout"):
+                    self._suspects.add(router)
                 continue
             if isinstance(answer, Chosen):
                 return next((one for one in workers if one.lease == answer.worker), None)

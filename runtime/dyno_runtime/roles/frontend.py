@@ -23,7 +23,7 @@ from dyno_runtime.bus.http import Exchange, HttpServer, error_body
 from dyno_runtime.core.session import Session
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.dispatch import Dispatcher
-from dyno_runtime.roles.journey import Journey
+from dyno_runtime.roles.journey import Journey, Suspects
 from dyno_runtime.wire.messages import Ask, Body, Failure, Instance, Text
 
 RETRY_AFTER = (b"retry-after", b"1")
@@ -51,6 +51,7 @@ class Frontend(Part):
         self._live: set[_Visit] = set()
         self._requests = 0
         self._turn = 0
+        self._suspects = Suspects()
         self._routes = {
             "/generate": ("POST", self._generate),
             "/health": ("GET", self._health),
@@ -144,11 +145,12 @@ class Frontend(Part):
 
     def _send(self, ask: Ask, visit: _Visit) -> Call | None:
         if self.around.members.view.ready("processor"):
-            return Journey(self.around.peers, self._processor, ask, visit)
+            return Journey(self.around.peers, self._processor, ask, visit, self._suspects)
         return self._dispatcher.open(ask, visit)
 
     async def _processor(self, session: Session) -> Instance:
-        processors = self.around.members.view.ready("processor", session.excluded)
+        known = self.around.members.view.ready("processor", session.excluded)
+        processors = self._suspects.without(known)
         if not processors:
             raise CallFailed(Failure("no_worker", "there is no processor that could take the request"))
         own = next((one for one in processors if one.lease == self.around.lease), None)

@@ -13,22 +13,49 @@ from collections.abc import Awaitable, Callable
 from dyno_runtime.bus.base import Call, CallFailed, Sink
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.session import GiveUp, Session, answered, failed, sent
-from dyno_runtime.wire.messages import Body, Failure, Instance
+from dyno_runtime.wire.messages import Body, Failure, Instance, LeaseId
 
 log = logging.getLogger("dyno.journey")
 
 Pick = Callable[[Session], Awaitable[Instance]]
 
+SUSPECT_S = 5.0
+
+
+class Suspects:
+    """Instances that were lost a moment ago and may still be registered: asked last, for SUSPECT_S."""
+
+    def __init__(self) -> None:
+        self._until_s: dict[LeaseId, float] = {}
+
+    def add(self, instance: Instance) -> None:
+        """It did not answer."""
+        self._until_s[instance.lease] = asyncio.get_running_loop().time() + SUSPECT_S
+
+    def leases(self) -> set[LeaseId]:
+        """Who is suspected now."""
+        now_s = asyncio.get_running_loop().time()
+        self._until_s = {lease: until_s for lease, until_s in self._until_s.items() if until_s > now_s}
+        return set(self._until_s)
+
+    def without(self, instances: list[Instance]) -> list[Instance]:
+        """Those that are not suspected, or all where that leaves none."""
+        suspected = self.leases()
+        return [one for one in instances if one.lease not in suspected] or instances
+
 
 class Journey:
     """See the module. `instance` is where the current attempt went; it is a `Call` and a `Sink` itself."""
 
-    def __init__(self, peers: Peers, pick: Pick, body: Body, sink: Sink, *, pinned: bool = False) -> None:
+    def __init__(
+        self, peers: Peers, pick: Pick, body: Body, sink: Sink, suspects: Suspects, *, pinned: bool = False
+    ) -> None:
         self.instance: Instance | None = None
         self._peers = peers
         self._pick = pick
         self._body = body
         self._sink: Sink | None = sink
+        self._suspects = suspects
         self._session = Session(pinned=pinned)
         self._call: Call | None = None
         self._task = asyncio.get_running_loop().create_task(self._advance())
@@ -53,6 +80,8 @@ class Journey:
         if failure is None or self.instance is None:
             self._finish(failure)
             return
+        if failure.code == "peer_lost":
+            self._suspects.add(self.instance)
         verdict = failed(self._session, self.instance.lease, failure)
         if isinstance(verdict, GiveUp):
             self._finish(verdict.failure)

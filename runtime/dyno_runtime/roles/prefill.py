@@ -43,6 +43,7 @@ class Prefill(Part):
         if self.around.settings.disagg.mode == "off":
             return
         await self.around.engine_ready.wait()
+        await self.around.queue_clear.wait()
         failures = 0
         while not self.draining:
             await self._slots.acquire()
@@ -98,14 +99,11 @@ class Prefill(Part):
         return Prefilled(task.request, by, kv=kv)
 
     async def _wanted(self, task: PrefillTask) -> bool:
-        """False for what a dead process left behind; its lease is gone, or nobody listens there."""
-        registered = {one.lease for one in self.around.members.view.of("decode")}
-        if task.lease in registered:
-            return True
+        """False for what a dead process left behind, and for requests whose client has left."""
         try:
             await self.around.peers.ask(task.reply_to, Wanted(task.request), TELL_S)
         except CallFailed as error:
-            log.info("dropped task %s of a worker that is gone: %s", task.request, error)
+            log.info("dropped task %s: %s", task.request, error)
             return False
         return True
 

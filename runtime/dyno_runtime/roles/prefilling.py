@@ -87,7 +87,7 @@ class Prefilling:
     async def _outlook(self, order: Generate) -> Outlook:
         around = self._around
         depth = None
-        if around.queue.up:
+        if around.queue.up and around.queue_clear.is_set():
             try:
                 async with asyncio.timeout(DEPTH_S):
                     depth = 0 if self._limits.mode == "always" else await around.queue.depth()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from dyno_runtime.bus.base import Refused
+from dyno_runtime.bus.base import Down, Refused
 from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
@@ -78,6 +78,7 @@ class Process:
             engine=self._engine,
             engine_ready=asyncio.Event(),
             queue_down=self._queue_down,
+            queue_clear=asyncio.Event(),
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
@@ -118,6 +119,7 @@ class Process:
         self._spawn(self._load_engine())
         self._spawn(self._await_registration())
         self._spawn(self._await_lost())
+        self._spawn(self._clear_queue())
         for part in self._parts:
             self._spawn(part.run())
         # After the ports and the registry are under way: its import costs a tenth of a second.
@@ -200,6 +202,28 @@ class Process:
     async def _await_lost(self) -> None:
         await self._registry.lost.wait()
         self._fail(f"the lease could not be made again: {self._registry.problem}")
+
+    async def _clear_queue(self) -> None:
+        """Drop what an earlier life of the cluster left in the queue, unless somebody lives who may have pushed it.
+
+        The order matters: items up to `newest` were pushed by processes that were registered before it was
+        read. If none of them is registered afterwards, nobody waits for these items. This process pushes
+        and pulls nothing until this is done.
+        """
+        if not any(self._uses_queue(part) for part in self._parts):
+            return
+        await self._registry.registered.wait()
+        while True:
+            try:
+                newest = await self._queue.last()
+                living = await self._registry.living("decode")
+                if not living - {self.lease}:
+                    await self._queue.purge(newest)
+                self._around.queue_clear.set()
+                return
+            except (Down, Refused) as error:
+                log.debug("cannot clear the queue yet: %s", error)
+                await asyncio.sleep(self._rng.uniform(0.1, 0.5))
 
     def _announce(self) -> None:
         """Register what this process is now."""
