@@ -56,6 +56,18 @@ def test_disk_survives_a_power_cycle_and_not_a_wipe(hosts: Hosts) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_a_wiped_host_may_come_back_with_another_host_key(hosts: Hosts) -> None:
+    host = hosts["h1"]
+    before = host.known_hosts.read_text()
+    host.wipe(new_host_key=True)
+    after = host.known_hosts.read_text()
+    assert [old == new for old, new in zip(before.split("\n"), after.split("\n"), strict=True)] == [
+        False,  # h1
+        *[True] * 4,
+    ]
+    assert ssh(host, "hostname").stdout == "h1\n"
+
+
 def test_a_host_has_its_own_disk_processes_and_temporary_files(hosts: Hosts) -> None:
     first, second = hosts[:2]
     assert first.exec(["touch", "/usr/local/mine", "/tmp/mine", "/run/mine"]).returncode == 0
@@ -242,6 +254,12 @@ def alive(pid: int) -> bool:
     return "\nState:\tZ" not in status
 
 
+def addresses() -> list[str]:
+    """The addresses of this machine, a line each; the second word is the link."""
+    done = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 class Traces:
     """What a lab has put on this machine, taken down while it runs."""
 
@@ -250,18 +268,17 @@ class Traces:
         self.cgroup = lab.cgroup
         procs = [path.read_text().split() for path in self.cgroup.rglob("cgroup.procs")]
         self.pids = [int(pid) for pids in procs for pid in pids]
-        addresses = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True).stdout
-        (line,) = [line for line in addresses.splitlines() if f" {lab.here}/" in line]
+        (line,) = [line for line in addresses() if f" {lab.here}/" in line]
         self.cable = line.split()[1]
         assert len(self.pids) > 2
-        assert Path("/sys/class/net", self.cable).exists()
 
     def left(self) -> list[str]:
         """What of it is still there."""
-        things = [self.folder, self.cgroup, Path("/sys/class/net", self.cable)]
-        pids = [str(pid) for pid in self.pids if alive(pid)]
-        mounted = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "dynolab" in line]
-        return [str(thing) for thing in things if thing.exists()] + pids + mounted
+        left = [str(thing) for thing in (self.folder, self.cgroup) if thing.exists()]
+        left += [str(pid) for pid in self.pids if alive(pid)]
+        left += [line for line in addresses() if line.split()[1] == self.cable]
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        return left + [line for line in mounts if str(self.folder) in line]
 
 
 @pytest.mark.lab

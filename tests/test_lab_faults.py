@@ -137,6 +137,8 @@ def test_freeze_takes_connections_and_says_nothing(hosts: Hosts) -> None:
     with socket.create_connection((host.address, 22), SILENCE_S) as connection:
         with pytest.raises(TimeoutError):
             connection.recv(4)
+        with pytest.raises(LabError, match=r"^h1 is frozen; thaw it first$"):
+            host.exec(["true"])
         host.thaw()
         connection.settimeout(ANSWER_S)
         assert connection.recv(4) == b"SSH-"

@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--user", default="root", help="as whom (default: root)")
     made = verb("wipe", "give a host a fresh disk and boot it again")
     made.add_argument("host", metavar="HOST")
+    made.add_argument("--new-host-key", action="store_true", help="as after a new installation")
     made = verb("fault", "break a host, or mend it")
     made.add_argument("host", metavar="HOST")
     made.add_argument("fault", metavar="FAULT", help="see: scripts/lab --help")
@@ -181,7 +182,7 @@ def do(words: argparse.Namespace, command: list[str]) -> int:
         argv = lab[words.host].exec_argv(command, user=words.user)
         os.execvp(argv[0], argv)
     elif words.verb == "wipe":
-        lab[words.host].wipe()
+        lab[words.host].wipe(new_host_key=words.new_host_key)
     else:
         fault(lab, words.host, words.fault, words.value)
     return 0

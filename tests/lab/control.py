@@ -8,6 +8,7 @@ not); one JSON line for each request. It ends with its owner, and everything of 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import selectors
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.lab import kernel
+from tests.lab.access import make_key, write_client_files
 from tests.lab.cgroup import Cgroup
 from tests.lab.disk import Contents, Disk
 from tests.lab.errors import LabError
@@ -46,14 +48,6 @@ def start_janitor(cgroup: Path, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def make_key(path: Path, comment: str) -> str:
-    """Make an ed25519 key pair without a passphrase; give the public half, one line."""
-    path.unlink(missing_ok=True)
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
-    return path.with_name(path.name + ".pub").read_text().strip()
-
-
 class Controller:
     """Builds the lab described by `config` and serves requests until its owner ends or asks it to stop."""
 
@@ -64,6 +58,7 @@ class Controller:
         self.hosts: dict[str, str] = config["hosts"]  # name -> bare | systemd
         self.disk_max_bytes: int = config["disk_max_bytes"]
         self.owner: int | None = config["owner_pid"]
+        self.person: int | None = config["person"]  # a user id
         self.machines: dict[str, Machine] = {}
 
     def build(self) -> None:
@@ -83,6 +78,16 @@ class Controller:
         self.switch.plug((m.name, m.index, m.find_init()) for m in self.machines.values())
         for machine in self.machines.values():
             machine.wait()
+        self._write_client_files()
+
+    def _write_client_files(self) -> None:
+        write_client_files(self.folder, self.machines.values(), self.person)
+
+    def _change_host_key(self, machine: Machine) -> None:
+        key = self.folder / "host_keys" / machine.name
+        make_key(key, machine.name)
+        machine.disk.contents = dataclasses.replace(machine.disk.contents, host_key=key.read_text())
+        self._write_client_files()
 
     def _prepare(self) -> None:
         authorized = make_key(self.folder / "key", "lab")
@@ -105,7 +110,7 @@ class Controller:
     def serve(self) -> None:
         """Answer requests until `stop` is asked for or the owner has ended."""
         faults = Faults(self.machines)
-        requests = Requests(self.machines, faults, self.switch)
+        requests = Requests(self.machines, faults, self.switch, self._change_host_key)
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
             server = stack.enter_context(socket.socket(socket.AF_UNIX))
             server.bind(str(self.folder / "control"))

@@ -120,8 +120,13 @@ class Host:
         self.poweroff()
         self.poweron()
 
-    def wipe(self) -> None:
-        """Power it off, put a fresh disk in, and boot it if it was on. It keeps its host key."""
+    def wipe(self, *, new_host_key: bool = False) -> None:
+        """Power it off, put a fresh disk in, and boot it if it was on.
+
+        It keeps its host key, or gets a new one as a machine installed anew does; known_hosts follows.
+        """
+        if new_host_key:
+            self.ask("change_host_key", self.name)
         self.ask("wipe", self.name)
 
     def disk_full(self) -> None:
@@ -182,4 +187,7 @@ class Host:
         state = self._state()
         if state["pid"] is None:
             raise LabError(f"{self.name} is powered off; boot it first")
-        return state["pid"], Path(state["cgroup"])
+        cgroup = Path(state["cgroup"])
+        if Cgroup(cgroup).frozen():
+            raise LabError(f"{self.name} is frozen; thaw it first")
+        return state["pid"], cgroup

@@ -106,10 +106,10 @@ class Lab:
             "hosts": hosts,
             "disk_max_bytes": DISK_MAX_BYTES,
             "owner_pid": None if detached else os.getpid(),
+            "person": int(os.environ["SUDO_UID"]) if "SUDO_UID" in os.environ else None,
         }
         self._launch(config)
         self._load()
-        self._write_client_files()
         return self.hosts
 
     def stop(self) -> None:
@@ -210,23 +210,6 @@ class Lab:
             Host(state["name"], state["address"], state["init"], self.key, self.known_hosts, self._ask)
             for state in answer["hosts"]
         )
-
-    def _write_client_files(self) -> None:
-        known = []
-        config = []
-        for host in self.hosts:
-            kind, key = (self.folder / "host_keys" / f"{host.name}.pub").read_text().split()[:2]
-            known.append(f"{host.address},{host.name} {kind} {key}\n")
-            config.append(f"Host {host.name}\n  HostName {host.address}\n")
-        config.append(
-            f"Host *\n  User {self.hosts[0].user}\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {self.known_hosts}\n  StrictHostKeyChecking yes\n"
-        )
-        self.known_hosts.write_text("".join(known))
-        self.ssh_config.write_text("".join(config))
-        # Started with sudo: the person behind it may use the key.
-        if person := os.environ.get("SUDO_UID"):
-            os.chown(self.key, int(person), -1)
 
     def _ask(self, do: str, host: str | None = None, **more: Any) -> Mapping[str, Any]:
         """One request to the controller. Raises BadRequest, LabError."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from tests.lab.cgroup import Cgroup
 
-FURNITURE = frozenset({"sshd", "sshd-session", "sshd-auth", "systemd", "systemd-executor", "dbus-daemon"})
+FURNITURE = frozenset(
+    {"sshd", "sshd-session", "sshd-auth", "systemd", "systemd-executor", "(sd-pam)", "dbus-daemon"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,8 @@ def _read(pid: int, depth: int) -> Process | None:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
         program = Path(f"/proc/{pid}/exe").readlink().name
-    except OSError:  # a zombie has no program any more, one that ended has nothing
-        words, program = [], ""
+    except OSError:  # a zombie has only its name any more
+        words, program = [], status["Name"]
     if program in FURNITURE:
         return None
     argv = tuple(word.decode(errors="replace") for word in words) or (f"[{status['Name']}]",)

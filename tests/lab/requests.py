@@ -16,12 +16,15 @@ from tests.lab.switch import Switch
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
+Act = Callable[[Machine], None]
 
 
 class Requests:
     """Carries out requests on the machines of one lab. `stopped` becomes true by request."""
 
-    def __init__(self, machines: Mapping[str, Machine], faults: Faults, switch: Switch) -> None:
+    def __init__(
+        self, machines: Mapping[str, Machine], faults: Faults, switch: Switch, change_host_key: Act
+    ) -> None:
         self._machines = machines
         self._switch = switch
         self.stopped = False
@@ -31,6 +34,7 @@ class Requests:
             "poweron": self._on_host(faults.poweron),
             "poweroff": self._on_host(faults.poweroff),
             "wipe": self._on_host(faults.wipe),
+            "change_host_key": self._on_host(change_host_key),
             "cut": self._on_host(faults.cut),
             "heal": self._on_host(faults.heal),
             "freeze": self._on_host(faults.freeze),
@@ -55,7 +59,7 @@ class Requests:
         except (LabError, OSError, subprocess.SubprocessError) as error:
             return {"ok": False, "error": str(error)}
 
-    def _on_host(self, act: Callable[[Machine], None]) -> Callable[[Request], Answer]:
+    def _on_host(self, act: Act) -> Callable[[Request], Answer]:
         def verb(request: Request) -> Answer:
             act(self._find(request["host"]))
             return {}
