@@ -25,6 +25,20 @@ UNACKNOWLEDGED_S = 10.0
 REAP_S = 1.0
 
 
+class _Prompt(socket.socket):
+    """Acknowledges what it receives at once.
+
+    sshd holds a small packet back until the one before it is acknowledged, and Linux acknowledges late unless it
+    is told otherwise after each packet. A short command takes 3 ms with this, 4 to 11 ms without.
+    """
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        got = super().recv(size, flags)
+        with suppress(OSError):
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return got
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """`socket` is a socket or a paramiko channel; `process` a ProxyCommand that has to be ended with it."""
@@ -60,7 +74,7 @@ def _tcp(target: Target, deadline: Deadline) -> socket.socket:
     addresses = _resolve(target, deadline)
     failure: OSError = TimeoutError()
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        made = socket.socket(family, kind, protocol)
+        made = _Prompt(family, kind, protocol)
         try:
             made.settimeout(max(deadline.left_s() / (len(addresses) - number), 0.05))
             made.connect(address)
