@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynoctl.errors import UsageError
+    from dynoctl.errors import DynoctlError, UsageError
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     except DynoctlError as error:
         if debug:
             raise
-        Terminal().error(error)
+        _tell(error, as_json="--json" in argv)
         return int(error.exit)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`dynoctl logs | head`).
@@ -40,10 +40,20 @@ def run(argv: list[str]) -> int:
     return int(code or 0)
 
 
+def _tell(error: DynoctlError, *, as_json: bool) -> None:
+    """The error for people on standard error, and for programs that asked for JSON on standard output."""
+    from dynoctl.show import json
+    from dynoctl.show.terminal import Terminal
+
+    Terminal().error(error)
+    if as_json:
+        Terminal().result(json.document(json.error(error)))
+
+
 def _unexpected(error: Exception, *, debug: bool) -> int:
     import typer
 
-    from dynoctl.errors import DynoctlError, Exit, UsageError
+    from dynoctl.errors import DynoctlError, Exit
     from dynoctl.show.terminal import Terminal
 
     if isinstance(error, typer.Abort):

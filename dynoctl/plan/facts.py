@@ -147,7 +147,7 @@ def _lock(text: str) -> dict[str, Any]:
     return {"lock": _document(text)}
 
 
-LOCK = Fact("lock", 'x=; { read -r x < "$base/lock"; } 2>/dev/null; printf \'%s\' "$x"', _lock)
+LOCK = Fact("lock", 'x=; { read -r x < "$root/locks/$cluster"; } 2>/dev/null; printf \'%s\' "$x"', _lock)
 
 
 def _units(text: str) -> dict[str, Any]:
@@ -177,7 +177,8 @@ def observe_script(root: NodePath, cluster: str, node: str, prepared: tuple[str,
     head = [
         "umask 077",
         assign("root", root),
-        f'base="$root"/clusters/{cluster}/{node}',
+        assign("cluster", cluster),
+        f'base="$root/clusters/$cluster/{node}"',
         assign("prepared", " ".join(prepared)),
     ]
     asked = [f"printf '{RECORD}{fact.name}\\n'\n{fact.command}" for fact in FACTS]

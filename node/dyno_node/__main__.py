@@ -118,6 +118,12 @@ def _apply(request: Request) -> Lines:
     return apply(request, {"start": start, "stop": stop, "sweep": sweep})
 
 
+def _logs(request: Request) -> Lines:
+    from dyno_node.logs import logs
+
+    return logs(request)
+
+
 def _lease(request: Request) -> Lines:
     from dyno_node.lease import lease
 
@@ -135,4 +141,5 @@ VERBS: dict[str, Callable[[Request], Lines]] = {
     "backend": _backend,
     "apply": _apply,
     "lease": _lease,
+    "logs": _logs,
 }

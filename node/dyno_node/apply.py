@@ -72,11 +72,16 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
             ):
                 yield {"progress": progress}
         case "remove":
-            _remove(_below(root, action["path"]))
+            path = _below(root, action["path"])
+            _remove(path)
+            _prune(path.parent, root)
         case "call":
             yield _call(action)
             return
-        case "start" | "stop" | "sweep" as verb:
+        case "sweep":
+            yield _swept(verbs["sweep"](action))
+            return
+        case "start" | "stop" as verb:
             yield verbs[verb](action)
             return
         case unknown:
@@ -86,7 +91,7 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
 
 def _below(root: Path, path: str) -> Path:
     """The path, if it lies below the root: nothing outside is ever written or removed."""
-    found = Path(os.path.normpath(os.path.expanduser(path)))
+    found = Path(os.path.normpath(Path(path).expanduser()))
     if root not in found.parents:
         raise Refused(f"{found} is not below {root}")
     return found
@@ -102,7 +107,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -131,9 +136,34 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _prune(folder: Path, root: Path) -> None:
+    """Remove the folders that a removal left empty, up to the root, which stays."""
+    while root in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # something else is in it
+        folder = folder.parent
+
+
+def _swept(answer: Answer) -> Answer:
+    """What a sweep found, as one list of sentences; anything at all means that the sweep did not succeed."""
+    processes = [f"process {each['pid']} of {each['unit']}: {each['argv']}" for each in answer["processes"]]
+    ports = [
+        f"port {each['port']} listens" + (f": process {each['pid']}, {each['argv']}" if each["pid"] else "")
+        for each in answer["ports"]
+    ]
+    cgroups = [f"cgroup {each}" for each in answer["cgroups"]]
+    services = [f"systemd unit {each}" for each in answer["services"]]
+    left = [*processes, *ports, *cgroups, *services]
+    if left:
+        return {"ok": False, "left": left, "error": f"{len(left)} things of ours are left"}
+    return {"ok": True, "left": []}
+
+
 def _call(action: Action) -> Answer:
     """Run one of our own programs to its end; its last lines come back when it fails."""
-    argv = [os.path.expanduser(action["argv"][0]), *action["argv"][1:]]
+    argv = [str(Path(action["argv"][0]).expanduser()), *action["argv"][1:]]
     try:
         done = subprocess.run(
             argv,

@@ -1,7 +1,8 @@
 """Verb `ask`: one HTTP request from this node, to whatever serves here or elsewhere.
 
 In: `{"method": "POST", "url": …, "headers": {…}, "body": "…", "timeout_s": 10}`. Out: for any status
-`{"ok": true, "status": 200, "body": …, "took_s": …}`, or `{"ok": false, "error": sentence}` without a whole answer.
+`{"ok": true, "status": 200, "headers": {…}, "body": …, "took_s": …}`; without a whole answer
+`{"ok": false, "error": sentence}`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def ask(request: Request) -> dict[str, Any]:
     finally:
         connection.close()
     took_s = round(time.monotonic() - start_s, 4)
-    return {"ok": True, "status": answer.status, "body": content.decode(errors="replace"), "took_s": took_s}
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    body = content.decode(errors="replace")
+    return {"ok": True, "status": answer.status, "headers": headers, "body": body, "took_s": took_s}
 
 
 def _read(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, deadline: float) -> bytes:

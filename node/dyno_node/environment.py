@@ -47,7 +47,7 @@ def make(
         if python:
             folder.mkdir(mode=0o700)
             yield f"checking {python}"
-            _check(os.path.expanduser(python))
+            _check(str(Path(python).expanduser()))
         else:
             yield from _build(folder, requirements, wheelhouse, index_url)
             _check(str(folder / "bin" / "python"))

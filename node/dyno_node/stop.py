@@ -96,6 +96,7 @@ def _end_supervisor(place: UnitDir, grace_s: float) -> str | None:
         pass  # Disk full: it will give the grace of its unit.json.
     if not proc.send(supervisor, signal.SIGTERM) and proc.alive(supervisor):
         return f"the supervisor (pid {supervisor.pid}) belongs to another user"
+    proc.send(supervisor, signal.SIGCONT)  # a stopped process sees no SIGTERM before it goes on
     if proc.wait_gone([supervisor], grace_s + end.LAST_GRACE_S + end.HARD_S + _MARGIN_S):
         proc.send(supervisor, signal.SIGKILL)
         if proc.wait_gone([supervisor], _MARGIN_S):

@@ -1,6 +1,7 @@
 """Verb `watch`: a line per change of the units of this node, until all have got there or one cannot.
 
-In: `{"units": [folders…], "until": "listening" | "registered" | "engine_ready", "stuck_s": 60, "deadline_s": 600}`.
+In: `{"units": [folders…], "until": "listening" | "registered" | "engine_ready", "stuck_s": 60, "deadline_s": 600,
+"expects": {"by": [roles…], "counts": {"decode": 2}}}`; units of these roles must see these counts to be registered.
 Out: views (see `look`), and at the end `{"done": true, "reason": "ready" | "failed" | "stuck" | "deadline",
 "units": {…}, "why": {unit: sentence}, "tail": {unit: [last lines of its log]}}`. Ends without a word once nobody
 reads any more.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dyno_node import listening, log, proc, supervise
@@ -30,7 +32,9 @@ def watch(request: Request, output: int = 1) -> Iterator[dict[str, Any]]:
     if goal not in GOALS:
         raise BadRequest(f"until is {goal!r}, not one of {', '.join(GOALS)}")
     stuck_s, deadline_s = number(request, "stuck_s", 60.0), number(request, "deadline_s", 600.0)
-    watched = [Watched(UnitDir.at(each), goal) for each in texts(request, "units")]
+    expects = request.get("expects") or {}
+    counted = Counted(tuple(expects.get("by", ())), dict(expects.get("counts", {})))
+    watched = [Watched(UnitDir.at(each), goal, counted) for each in texts(request, "units")]
     start_s = time.monotonic()
     sample_s = start_s
     reader = _reader(output)
@@ -53,10 +57,29 @@ def watch(request: Request, output: int = 1) -> Iterator[dict[str, Any]]:
             return
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many instances of each role the units with a role of `by` must see before they count as registered."""
+
+    by: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def short(self, view: dict[str, Any]) -> str | None:
+        """`decode 1 of 2`: the first role whose count is not exact; None where all are, or this unit need not see."""
+        if not any(role in self.by for role in _roles(view)):
+            return None
+        sees = (view["health"] or {}).get("sees") or {}
+        for role, count in self.counts.items():
+            if sees.get(role, 0) != count:
+                return f"{role} {sees.get(role, 0)} of {count}"
+        return None
+
+
 class Watched:
     """One unit on its way to a goal."""
 
-    def __init__(self, place: UnitDir, goal: str) -> None:
+    def __init__(self, place: UnitDir, goal: str, counted: Counted) -> None:
+        self.counted = counted
         self.place = place
         self.view: dict[str, Any] = {}
         self.there = False
@@ -77,7 +100,7 @@ class Watched:
         if self._restarts is None:
             self._restarts = self.view["restarts"]
         self.failed = failure(self.view, self._restarts)
-        self.there = self.failed is None and arrived(self.view, self._goal)
+        self.there = self.failed is None and arrived(self.view, self._goal, self.counted)
         return not before or without_beat(before) != without_beat(self.view)
 
     def sample(self, stats: dict[int, proc.Stat], now_s: float) -> None:
@@ -111,7 +134,7 @@ _NOT_RUNNING = {
 }
 
 
-def arrived(view: dict[str, Any], goal: str) -> bool:
+def arrived(view: dict[str, Any], goal: str, counted: Counted = Counted()) -> bool:
     """Whether the unit has reached the goal; each goal includes those before it."""
     if view["phase"] != "running" or not all(view["listening"].values()):
         return False
@@ -119,6 +142,8 @@ def arrived(view: dict[str, Any], goal: str) -> bool:
         return True
     roles = _roles(view)
     if not roles or not view["responding"] or not all(its.get("registered") for its in roles.values()):
+        return False
+    if counted.short(view):
         return False
     return goal == "registered" or all(its.get("engine") in ("none", "ready") for its in roles.values())
 
@@ -154,6 +179,8 @@ def _unready(each: Watched) -> str:
     still = f"; nothing moved for {each.still_s:.0f} s" if each.still_s >= 1 else ""
     if missing:
         return f"{each.name} does not listen on port {', '.join(missing)}{still}"
+    if short := each.counted.short(each.view):
+        return f"{each.name} sees {short}{still}"
     problems = [str(its["problem"]) for its in _roles(each.view).values() if its.get("problem")]
     return f"{each.name} is not ready{': ' + '; '.join(problems) if problems else ''}{still}"
 

@@ -1,0 +1,68 @@
+"""The clusters that were brought up from here: how to find their nodes again, and the host keys that were pinned.
+
+In: names. Out: what is under `~/.dynoctl/known/NAME/`. Nothing there is the truth about a cluster, that is on its
+nodes; losing this folder loses only the short way to say NAME instead of FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """The folder of dynoctl on this machine; `DYNOCTL_HOME` moves it."""
+    return Path(os.environ.get("DYNOCTL_HOME") or "~/.dynoctl").expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One cluster. `topology` is as it was applied last, secrets included, so its file is 0600."""
+
+    name: str
+    file: str
+    topology: dict[str, Any]
+
+
+def folder(name: str) -> Path:
+    """Where what is known of a cluster is kept."""
+    return home() / "known" / name
+
+
+def known_hosts(name: str) -> Path:
+    """The pinned host keys of a cluster."""
+    return folder(name) / "known_hosts"
+
+
+def names() -> tuple[str, ...]:
+    """All known clusters, by name."""
+    return tuple(sorted(path.parent.name for path in (home() / "known").glob("*/cluster.json")))
+
+
+def load(name: str) -> Known | None:
+    """What is known of one cluster; None where nothing is, or the file is torn."""
+    try:
+        found = json.loads((folder(name) / "cluster.json").read_bytes())
+        return Known(name, str(found["file"]), dict(found["topology"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save(known: Known) -> None:
+    """Remember a cluster, whole or not at all."""
+    place = folder(known.name)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = place / f".cluster.json.{os.getpid()}"
+    content = json.dumps({"file": known.file, "topology": known.topology}, indent=1)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    beside.replace(place / "cluster.json")
+
+
+def forget(name: str) -> None:
+    """The cluster is down everywhere. Pinned host keys stay: the machines are the same tomorrow."""
+    (folder(name) / "cluster.json").unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""`dynoctl plan`: what `up` would do, and why."""
+
+from __future__ import annotations
+
+from dynoctl.cli.nodes import refuse_unreachable
+from dynoctl.cli.session import opened
+from dynoctl.cli.target import resolve
+from dynoctl.errors import Exit
+from dynoctl.plan.observed import Observed
+from dynoctl.show import json as show_json
+from dynoctl.show import text
+from dynoctl.show.terminal import Terminal
+
+
+def plan(typed: str | None, overrides: list[str], *, offline: bool, json: bool) -> int:
+    """Show the plan; nothing is changed."""
+    terminal = Terminal(quiet=json)
+    with opened(resolve(typed, overrides), terminal) as session:
+        observed = Observed({}) if offline else session.look()
+        refuse_unreachable(observed, terminal)
+        found = session.plan_up(observed, offline=offline)
+    for warning in found.warnings:
+        terminal.warn(warning)
+    if json:
+        terminal.result(show_json.plan(found))
+    else:
+        for line in text.plan_lines(found):
+            terminal.result(line)
+    return Exit.DONE

@@ -1,0 +1,121 @@
+"""One run of a verb against a cluster: its nodes, connections, artifacts; opened once, closed at the end.
+
+In: a target. Out: what the verbs are made of: `look`, `plan_up`, and the means to carry a plan out. This is where the
+rooms meet; no decision is taken here.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dynoctl.cli import known
+from dynoctl.cli.target import Target
+from dynoctl.plan.build import build
+from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.observed import Observed
+from dynoctl.plan.site import Kit, Site, site
+from dynoctl.plan.steps import Plan
+from dynoctl.remote import node_program
+from dynoctl.remote.addresses import addresses
+from dynoctl.remote.artifacts import Artifacts
+from dynoctl.remote.dial import Connections, Dialler
+from dynoctl.remote.execute import Means
+from dynoctl.remote.fleet import Fleet
+from dynoctl.remote.host_keys import HostKeys, Pinned
+from dynoctl.remote.observe import Look, observe
+from dynoctl.show.terminal import Terminal
+from dynoctl.topology.placement import Machine
+
+
+@dataclass
+class Session:
+    """See the module. `machines` are those of the topology, and those that an earlier one had."""
+
+    target: Target
+    terminal: Terminal
+    machines: dict[str, Machine]
+    dialler: Dialler
+    fleet: Fleet
+    artifacts: Artifacts
+
+    @cached_property
+    def kit(self) -> Kit:
+        """What can be sent to nodes."""
+        return Kit(
+            node_program=self.artifacts.node_program,
+            runtime=self.artifacts.runtime,
+            requirements=self.artifacts.requirements,
+            nats=self.artifacts.nats,
+            etcd=self.artifacts.etcd,
+            wheels=self.artifacts.wheels,
+        )
+
+    def look(self) -> Observed:
+        """Ask every node."""
+        prepared = (self.kit.node_program.place,)
+        looks = {name: Look(machine.state_dir, prepared) for name, machine in self.machines.items()}
+        return observe(self.fleet, self.target.name, looks)
+
+    def sites(self, observed: Observed, *, offline: bool = False) -> dict[str, Site]:
+        """The nodes of the topology as the plan needs them."""
+        topology = self.target.topology
+        found = addresses(topology.machines, self.dialler, look_up=not offline)
+        return {
+            name: site(
+                topology.name,
+                machine,
+                found[name],
+                self.kit,
+                observed.nodes.get(name),
+                own_python=sys.executable,
+                index_url=topology.install.index_url.reveal() if topology.install.index_url else None,
+            )
+            for name, machine in topology.machines.items()
+        }
+
+    def plan_up(self, observed: Observed, *, offline: bool = False) -> Plan:
+        """What `up` would do."""
+        sites = self.sites(observed, offline=offline)
+        stamp = Stamp(getpass.getuser(), socket.gethostname(), now())
+        return build(self.target.topology, sites, observed, stamp)
+
+    def means(self, observed: Observed) -> Means:
+        """What carrying a plan out needs."""
+        place = self.kit.node_program.place
+        roots = {name: seen.root for name, seen in observed.nodes.items()}
+        return Means({name: f"{root}/{place}" for name, root in roots.items()}, roots, self.artifacts.content)
+
+    def ask(self, programs: dict[str, str], node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """One question to the node program of one node."""
+        return node_program.ask(self.fleet.connection(node), programs[node], verb, request)
+
+
+def now() -> str:
+    """The time as people and programs read it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@contextmanager
+def opened(target: Target, terminal: Terminal, *, pin: bool = False) -> Iterator[Session]:
+    """A session; `pin` for the verb that may meet nodes for the first time."""
+    machines = {**(target.before.machines if target.before else {}), **target.topology.machines}
+
+    def on_pin(pinned: Pinned) -> None:
+        where = f", as in {pinned.known}" if pinned.known else ": compare it with the node's own"
+        terminal.say(f"{pinned.node}: host key pinned, {pinned.key}{where}")
+
+    keys = HostKeys(known.known_hosts(target.name), pin=pin, on_pin=on_pin)
+    dialler = Dialler(machines.values(), keys)
+    wheelhouse = target.topology.install.wheelhouse
+    artifacts = Artifacts(Path(wheelhouse).expanduser() if wheelhouse else None)
+    with Connections(dialler) as connections:
+        yield Session(target, terminal, machines, dialler, Fleet(connections), artifacts)

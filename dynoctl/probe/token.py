@@ -1,0 +1,99 @@
+"""Rung 5: a real request through the whole path, to every decode worker, from a frontend's own node.
+
+In: the units, the disaggregation mode, a way to ask. Out: a `Proof` a worker, or `NotReady` with what came back.
+Where prefill is done elsewhere the request asks for it, and an answer that was prefilled locally is no proof.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dynoctl.errors import NotReady
+from dynoctl.plan.results import Proof
+from dynoctl.plan.steps import UnitSpec
+
+TIMEOUT_S = 30.0
+PROMPT = "dynoctl asks whether the whole path serves"
+
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One probing request: through which frontend, to which worker."""
+
+    frontend: UnitSpec
+    worker: UnitSpec
+    url: str
+    remote_prefill: bool
+
+
+def routes(specs: tuple[UnitSpec, ...], *, remote_prefill: bool) -> tuple[Route, ...]:
+    """Every decode worker once, through the frontends in turn; every frontend at least once."""
+    frontends = [spec for spec in specs if "frontend" in spec.roles]
+    workers = [spec for spec in specs if "decode" in spec.roles]
+    if not frontends or not workers:
+        return ()
+    count = max(len(frontends), len(workers))
+    pairs = zip(itertools.cycle(frontends), itertools.cycle(workers), range(count), strict=False)
+    return tuple(Route(frontend, worker, url_of(frontend), remote_prefill) for frontend, worker, _ in pairs)
+
+
+def url_of(frontend: UnitSpec) -> str:
+    """Where a frontend answers, seen from its own node."""
+    return f"http://127.0.0.1:{frontend.listens[0]}"
+
+
+def prove(route: Route, ask: Ask) -> Proof:
+    """Send one request and judge the answer.
+
+    Raises:
+        NotReady: no answer, an error, another worker, an empty output, or a local prefill where a remote one is due.
+    """
+    worker = f"{route.worker.node}/{route.worker.name}"
+    headers = {"content-type": "application/json", "x-dyno-probe": "1", "x-dyno-target": worker}
+    if route.remote_prefill:
+        headers["x-dyno-prefill"] = "remote"
+    request = {
+        "method": "POST",
+        "url": f"{route.url}/generate",
+        "headers": headers,
+        "body": json.dumps({"prompt": PROMPT, "request_id": "dynoctl-proof"}),
+        "timeout_s": TIMEOUT_S,
+    }
+    answer = ask(route.frontend.node, request)
+    if not answer.get("ok"):
+        raise _unproven(route, worker, str(answer.get("error")))
+    if answer["status"] != 200:
+        raise _unproven(route, worker, f"status {answer['status']}: {_message(answer['body'])}")
+    said = {name.lower(): value for name, value in answer["headers"].items()}
+    prefill = said.get("x-dyno-prefill", "local")
+    if said.get("x-dyno-worker") != worker:
+        raise _unproven(route, worker, f"{said.get('x-dyno-worker', 'nobody')} answered in its place")
+    output = json.loads(answer["body"]).get("worker_output") or ""
+    if not output:
+        raise _unproven(route, worker, "the output is empty")
+    if route.remote_prefill and not prefill.startswith("remote:"):
+        raise _unproven(route, worker, "the prefill was done by the worker itself, not by a prefill worker")
+    remote = prefill.removeprefix("remote:") if prefill.startswith("remote:") else None
+    return Proof(route.frontend.node, worker, remote, answer["took_s"] * 1000, output)
+
+
+def _message(body: str) -> str:
+    """The sentence in an error's body."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.strip()[:200] or "no body"
+
+
+def _unproven(route: Route, worker: str, why: str) -> NotReady:
+    frontend = f"{route.frontend.node}/{route.frontend.name}"
+    return NotReady(
+        f"no token came back from {worker} through {frontend}: {why}",
+        next=f"dynoctl logs --role {route.worker.name}",
+    )

@@ -1,0 +1,47 @@
+"""What peers dial: the topology's address of each node, as a number where it is a name.
+
+In: the machines of a topology, and how SSH would reach them. Out: an IP address a node. etcd binds addresses and not
+names, and every node must mean the same by an address, so names are looked up once, here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+
+from dynoctl.errors import Unreachable
+from dynoctl.remote.dial import Dialler
+from dynoctl.topology.placement import Machine
+
+
+def addresses(machines: Mapping[str, Machine], dialler: Dialler, *, look_up: bool = True) -> dict[str, str]:
+    """The address of each node; offline (`look_up` false) a name stays a name.
+
+    Raises:
+        Unreachable: a name has no address.
+        UsageError: the SSH config cannot be understood.
+    """
+    found: dict[str, str] = {}
+    for name, machine in machines.items():
+        # A host may be an alias of ~/.ssh/config; peers have no such file, so they get what SSH would dial.
+        is_alias = machine.address == machine.host and not machine.is_local
+        text = dialler.target(name).hostname if is_alias else machine.address
+        found[name] = _number(name, text) if look_up else text
+    return found
+
+
+def _number(node: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        entries = socket.getaddrinfo(text, None, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise Unreachable(
+            node,
+            f"{text} has no address ({error.strerror})",
+            next=f"name an address that the other nodes can dial: nodes.{node}.address",
+        ) from error
+    return str(entries[0][4][0])

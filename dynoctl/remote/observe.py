@@ -1,0 +1,50 @@
+"""Looking at nodes: one script each, read-only, all facts at once.
+
+In: a fleet, the names under which a cluster keeps its files. Out: `Observed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dynoctl.errors import CommandFailed
+from dynoctl.plan import facts
+from dynoctl.plan.observed import NodeSeen, Observed
+from dynoctl.plan.script import NodePath
+from dynoctl.remote.connection import Connection
+from dynoctl.remote.fleet import Fleet
+
+OBSERVE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions."""
+
+    root: str
+    prepared: tuple[str, ...] = ()
+
+
+def observe(
+    fleet: Fleet,
+    cluster: str,
+    looks: Mapping[str, Look],
+    *,
+    on_end: Callable[[str], None] | None = None,
+) -> Observed:
+    """Ask every node of `looks`; those that cannot be asked are in `failed`."""
+
+    def ask(connection: Connection) -> NodeSeen:
+        look = looks[connection.node]
+        script = facts.observe_script(NodePath(look.root), cluster, connection.node, look.prepared)
+        done = connection.run(script, timeout_s=OBSERVE_TIMEOUT_S)
+        if done.status != 0:
+            tail = done.err.decode(errors="replace").strip().splitlines()[-5:]
+            raise CommandFailed(
+                connection.node, f"the look at the node ended with status {done.status}", detail=tail
+            )
+        return facts.parse(connection.node, done.out.decode(errors="replace"))
+
+    nodes, failed = fleet.each(looks, ask, on_end=on_end)
+    return Observed(nodes, failed)

@@ -1,0 +1,105 @@
+"""The same values as JSON with stable keys, for programs. Secrets never appear: settings and environments stay out.
+
+In: values of `plan`. Out: text, one document.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dynoctl.errors import DynoctlError
+from dynoctl.plan.results import Proof, RoleState, StepResult
+from dynoctl.plan.steps import Plan, UnitSpec
+
+
+def document(value: Any) -> str:
+    """Any value of dicts, lists and scalars."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def plan(found: Plan) -> str:
+    """A plan: its phases and steps in order, and all units."""
+    return document(
+        {
+            "cluster": found.cluster,
+            "verb": found.verb,
+            "generation": found.generation,
+            "changes": bool(found.steps),
+            "phases": [
+                {
+                    "phase": phase.name,
+                    "steps": [
+                        {
+                            "node": step.node,
+                            "step": type(step).__name__,
+                            "title": step.title,
+                            "why": step.why,
+                            "interrupts": step.interrupts,
+                        }
+                        for step in phase.steps
+                    ],
+                }
+                for phase in found.phases
+                if phase.steps
+            ],
+            "units": [unit(spec) for spec in found.units],
+            "unchanged": list(found.unchanged),
+            "warnings": list(found.warnings),
+        }
+    )
+
+
+def unit(spec: UnitSpec) -> dict[str, Any]:
+    """One process that is to run."""
+    return {
+        "node": spec.node,
+        "unit": spec.name,
+        "roles": list(spec.roles),
+        "ports": list(spec.listens),
+        "argv": list(spec.document["argv"]),
+        "digest": spec.digest,
+    }
+
+
+def state(found: RoleState, *, served: bool) -> dict[str, Any]:
+    """One role of a cluster that runs. `rung` counts the readiness ladder from 0 (down) to 5 (serving)."""
+    return {
+        "node": found.node,
+        "unit": found.unit,
+        "role": found.role,
+        "rung": int(found.rung) + (1 if served and found.climbed and found.rung == 4 else 0),
+        "of": 2 if found.top == 2 else 5,
+        "state": found.rung.name.lower(),
+        "failed": found.failed,
+        "note": found.note,
+        "pid": found.pid,
+        "up_s": round(found.up_s, 1),
+        "restarts": found.restarts,
+    }
+
+
+def proof(found: Proof) -> dict[str, Any]:
+    """A token that came back."""
+    return {
+        "through": found.node,
+        "worker": found.worker,
+        "remote_prefill": found.remote_prefill,
+        "milliseconds": round(found.milliseconds, 1),
+    }
+
+
+def step(found: StepResult) -> dict[str, Any]:
+    """A step that was carried out."""
+    return {
+        "node": found.node,
+        "title": found.title,
+        "seconds": round(found.seconds, 2),
+        "error": found.error,
+        "detail": list(found.detail),
+    }
+
+
+def error(found: DynoctlError) -> dict[str, Any]:
+    """What failed, as in the text form."""
+    return {"error": found.message, "detail": list(found.detail), "next": found.next}
