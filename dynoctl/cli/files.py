@@ -35,10 +35,13 @@ def _content(path: str) -> bytes:
     try:
         # Not blocking: a named pipe without a writer would hold us for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             kind = os.fstat(descriptor)
             if stat.S_ISREG(kind.st_mode) and kind.st_size <= MAX_BYTES:
-                return file.read(MAX_BYTES)
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read()
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}", next=_beside(path)) from None
     except PermissionError:

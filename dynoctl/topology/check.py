@@ -1,23 +1,31 @@
-"""Rules that need the whole topology."""
+"""All rules that need the whole of a topology, in one list.
+
+In: a `Topology`, read but not checked. Out: everything that the rules find, in no particular order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from itertools import chain
 
-from dynoctl.topology.document import Path
+from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
+from dynoctl.topology.rules import gpus, machines, places, ports, services, support, work
 
+Rule = Callable[[Topology], Iterator[Finding]]
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that a rule found. `at_key` points at the key instead of its value."""
-
-    path: Path
-    message: str
-    hint: str | None = None
-    at_key: bool = False
+RULES: tuple[Rule, ...] = (
+    *(machines.same_machine, machines.same_address, machines.reachable, machines.ssh_on_local),
+    *(places.known_nodes, places.one_place, places.some_place),
+    *(services.one_source, services.some_source, services.schemes, services.reachable),
+    *(work.ends_of_the_ring, work.prefill_and_disagg, work.same_engine, work.same_model, work.arguments),
+    work.environment,
+    *(ports.taken_once, ports.one_stream_port),
+    *(gpus.shared_evenly, gpus.within_the_node, gpus.named),
+    *(support.engines, support.policies, support.worker_shapes, support.one_model),
+)
 
 
 def findings(topology: Topology) -> Iterator[Finding]:
-    yield from ()
+    """What all rules find."""
+    return chain.from_iterable(rule(topology) for rule in RULES)

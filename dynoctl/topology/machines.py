@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from dynoctl.topology.part import Part
-from dynoctl.topology.scalars import Count, Host, Path, Port, Seconds, Text, User
+from dynoctl.topology.scalars import Count, Host, Path, Port, Seconds, User
 from dynoctl.topology.secret import Env, Url
 
 LOCAL = "local"
@@ -64,11 +64,9 @@ class Install(Part, frozen=True):
     """How the Python environment of a node is built, where the topology names no existing one."""
 
     wheelhouse: Annotated[
-        Path | None, Meta(description="A folder of wheels on the nodes, used instead of a package index.")
+        Path | None,
+        Meta(description="A folder of wheels on this machine, sent to the nodes; no index is asked then."),
     ] = None
     index_url: Annotated[
         Url | None, Meta(description="Package index to install from; else pip's own settings decide.")
     ] = None
-    python: Annotated[
-        Text, Meta(description="The interpreter that makes the environment, 3.11 or newer.")
-    ] = "python3"

@@ -107,11 +107,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Service:
-    """etcd or NATS. Either `node` and `port` say where to start it, or `urls` where it runs already."""
+    """etcd or NATS. Either `node` says where to start it, or `urls` where it runs already. A port may be named."""
 
     node: str | None
-    port: int
-    peer_port: int | None = None
+    port: int | None
     binary: str | None = None
     urls: tuple[Url, ...] = ()
 
@@ -141,14 +140,14 @@ def etcd(topology: Topology) -> Service:
     """Where etcd is. Without a node and a URL it stands on the only node, or nowhere."""
     spec = topology.services.etcd
     node = None if spec.url else spec.node or only_node(topology)
-    return Service(node, spec.port, spec.peer_port, spec.binary, spec.url)
+    return Service(node, spec.port, spec.binary, spec.url)
 
 
 def nats(topology: Topology) -> Service:
     """Where NATS is. Without a node and a URL it stands on the only node, or nowhere."""
     spec = topology.services.nats
     node = None if spec.url else spec.node or only_node(topology)
-    return Service(node, spec.port, None, spec.binary, (spec.url,) if spec.url else ())
+    return Service(node, spec.port, spec.binary, (spec.url,) if spec.url else ())
 
 
 def only_node(topology: Topology) -> str | None:

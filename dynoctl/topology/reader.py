@@ -204,7 +204,7 @@ class Reader:
             message, hint = hints.unknown_key(written, meant, tuple(keys), path)
             self._fault(entry.mark, (*path, written), message, hint)
             if meant:
-                node.entries[meant] = entry
+                node.entries[meant] = node.entries.pop(written)
 
     def _wrong(self, node: Node, path: Path, words: str, *, hint: str | None = None) -> _Unread:
         if isinstance(node, Scalar) and node.value is None and node.plain:

@@ -18,8 +18,9 @@ class Etcd(Part, frozen=True):
     """The etcd to use: a node to start one on, or the address of one that runs."""
 
     node: Annotated[Label | None, Meta(description=_NODE)] = None
-    port: Annotated[Port, Meta(description="TCP port for clients.")] = 2379
-    peer_port: Annotated[Port, Meta(description="TCP port for other members of etcd.")] = 2380
+    port: Annotated[
+        Port | None, Meta(description="TCP port for clients; where absent, the first free one from 2379 on.")
+    ] = None
     binary: Annotated[
         Path | None, Meta(description="The etcd program on the node; else the one on its PATH.")
     ] = None
@@ -34,7 +35,9 @@ class Nats(Part, frozen=True):
     """The NATS to use, with JetStream: a node to start one on, or the address of one that runs."""
 
     node: Annotated[Label | None, Meta(description=_NODE)] = None
-    port: Annotated[Port, Meta(description="TCP port for clients.")] = 4222
+    port: Annotated[
+        Port | None, Meta(description="TCP port for clients; where absent, the first free one from 4222 on.")
+    ] = None
     binary: Annotated[
         Path | None, Meta(description="The nats-server program on the node; else dynoctl brings its own.")
     ] = None

@@ -1,0 +1,20 @@
+"""What a rule finds: a path of the topology and a sentence. Where that is in the file is found out later.
+
+In: nothing. Out: `Finding`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynoctl.topology.document import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a rule found. `at_key` points at the key instead of its value."""
+
+    path: Path
+    message: str
+    hint: str | None = None
+    at_key: bool = False

@@ -1,0 +1,74 @@
+"""Rules on GPUs: shared evenly over a span, booked once, and no more than a node has.
+
+In: a topology. Out: findings. Where the file does not say how many GPUs a node has, the node is asked later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dynoctl.topology.finding import Finding
+from dynoctl.topology.model import Topology
+from dynoctl.topology.placement import Placement
+from dynoctl.topology.rules.places import workers
+
+
+def shared_evenly(topology: Topology) -> Iterator[Finding]:
+    """Every node of a span carries the same number of ranks."""
+    for path, worker in workers(topology):
+        if worker.span and worker.gpus % len(worker.span):
+            sizes = " × ".join(f"{name} {getattr(worker, name)}" for name in ("tp", "pp", "dp"))
+            message = f"{sizes} is {worker.gpus} GPUs, which {len(worker.span)} nodes cannot share evenly"
+            yield Finding((*path, "tp"), message)
+
+
+def within_the_node(topology: Topology) -> Iterator[Finding]:
+    """Workers on a node use no more GPUs than it has."""
+    booked: dict[str, int] = {}
+    for placement in topology.placements:
+        need = placement.gpus_per_node
+        for name in placement.nodes:
+            machine = topology.machines.get(name)
+            if not need or machine is None or machine.gpus is None:
+                continue
+            left = machine.gpus - booked.get(name, 0)
+            booked[name] = booked.get(name, 0) + need
+            if left < need:
+                who = f"{placement.role}-{placement.index}"
+                message = (
+                    f"{who} needs {need} GPUs on {name}, where {max(left, 0)} of {machine.gpus} are left"
+                )
+                yield Finding((*placement.path, "tp"), message)
+
+
+def named(topology: Topology) -> Iterator[Finding]:
+    """GPUs that a role names are there, are as many as it needs, and are its own."""
+    for path, worker in workers(topology):
+        where = (*path, "gpu_ids")
+        units = [placement for placement in topology.placements if placement.path == path]
+        if not worker.gpu_ids or not units:
+            continue
+        need = units[0].gpus_per_node * worker.replicas
+        if not need:
+            kind = units[0].engine.kind if units[0].engine else ""
+            yield Finding(where, f"the engine '{kind}' uses no GPU", at_key=True)
+        elif len(set(worker.gpu_ids)) != need:
+            yield Finding(where, f"names {len(set(worker.gpu_ids))} GPUs, and {need} are needed on each node")
+    yield from _taken(topology)
+
+
+def _taken(topology: Topology) -> Iterator[Finding]:
+    owners: dict[tuple[str, int], Placement] = {}
+    for placement in topology.placements:
+        worker = placement.worker
+        if worker is None or not placement.gpus_per_node:
+            continue
+        for name in placement.nodes:
+            machine = topology.machines.get(name)
+            for index, gpu in enumerate(worker.gpu_ids):
+                where = (*placement.path, "gpu_ids", index)
+                if machine is not None and machine.gpus is not None and gpu >= machine.gpus:
+                    yield Finding(where, f"{name} has {machine.gpus} GPUs, so there is no GPU {gpu}")
+                first = owners.setdefault((name, gpu), placement)
+                if first.path != placement.path:
+                    yield Finding(where, f"GPU {gpu} of {name} belongs to {first.role}-{first.index}")

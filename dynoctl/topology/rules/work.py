@@ -1,0 +1,90 @@
+"""Rules on what the roles do together: the ring is closed, and workers that hand over blocks agree on them.
+
+In: a topology. Out: findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dynoctl.topology.document import Path
+from dynoctl.topology.engine import Engine, argument_name
+from dynoctl.topology.finding import Finding
+from dynoctl.topology.machines import Install
+from dynoctl.topology.model import Topology
+from dynoctl.topology.rules.places import workers
+
+
+def ends_of_the_ring(topology: Topology) -> Iterator[Finding]:
+    """Somebody takes requests, and somebody makes tokens."""
+    if not topology.roles.frontend:
+        yield Finding(("roles", "frontend"), "is missing: nothing would take requests", at_key=True)
+    if not topology.roles.decode:
+        yield Finding(("roles", "decode"), "is missing: nothing would make tokens", at_key=True)
+
+
+def prefill_and_disagg(topology: Topology) -> Iterator[Finding]:
+    """Prefill workers are there exactly where something is sent to them."""
+    mode = topology.disagg.mode
+    if mode != "off" and not topology.roles.prefill:
+        yield Finding(
+            ("disagg", "mode"),
+            f"is '{mode}', and there is no prefill worker",
+            "add `prefill:` to `roles`, or write `mode: off`",
+        )
+    if mode == "off" and topology.roles.prefill:
+        yield Finding(
+            ("roles", "prefill"),
+            "would never get work, as disagg.mode is 'off'",
+            "write `disagg: {mode: always}`, or conditional",
+            at_key=True,
+        )
+
+
+def same_engine(topology: Topology) -> Iterator[Finding]:
+    """All workers of a model have the same blocks, so that one can go on with what another one began."""
+    reference: dict[str, tuple[Path, Engine]] = {}
+    for path, worker in workers(topology):
+        engine = topology.engine.overridden(worker.engine)
+        model = (worker.model or topology.model).name
+        first, other = reference.setdefault(model, (path, engine))
+        for key in ("kind", "block_size", "max_model_len"):
+            mine, theirs = getattr(engine, key), getattr(other, key)
+            if mine != theirs:
+                at = path if getattr(worker.engine, key) is not None else first
+                says = f"{key} is {mine} for {path[1]} and {theirs} for {first[1]}"
+                yield Finding((*at, "engine", key), f"{says}; workers of one model must agree")
+
+
+def same_model(topology: Topology) -> Iterator[Finding]:
+    """What is prefilled can be decoded, and a name that clients ask for means one model."""
+    ids: dict[str, str] = {}
+    decoded = {(worker.model or topology.model).name for worker in topology.roles.decode}
+    for path, worker in workers(topology):
+        model = worker.model or topology.model
+        first = ids.setdefault(model.name, model.id)
+        if first != model.id:
+            message = f"'{model.name}' is {first} for other workers; one name means one model"
+            yield Finding((*path, "model", "id"), message)
+        if path[1] == "prefill" and decoded and model.name not in decoded:
+            yield Finding((*path, "model"), f"nothing decodes '{model.name}'", at_key=True)
+
+
+def arguments(topology: Topology) -> Iterator[Finding]:
+    """An argument of the engine is given once, however it is spelled."""
+    places: list[tuple[Path, dict[str, Any]]] = [(("engine",), topology.engine.args)]
+    places += [((*path, "engine"), worker.engine.args) for path, worker in workers(topology)]
+    for path, args in places:
+        seen: dict[str, str] = {}
+        for key in args:
+            first = seen.setdefault(argument_name(key), key)
+            if first != key:
+                yield Finding((*path, "args", key), f"is the same argument as '{first}'", at_key=True)
+
+
+def environment(topology: Topology) -> Iterator[Finding]:
+    """Where an environment is named, nothing is installed."""
+    if topology.python is not None and topology.install != Install():
+        message = "has no effect, as `python` names an environment that is used as it is"
+        yield Finding(("install",), message, at_key=True)
