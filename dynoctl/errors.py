@@ -12,6 +12,7 @@
     │   └── TimedOut                   a step ran past its deadline                                1
     ├── Blocked                        the plan cannot be carried out on what was observed         1
     ├── NotReady                       everything was started, and something did not get ready     1
+    ├── Interrupted                Ctrl-C in the middle; says what is left and how to go on      130
     ├── LeftBehind                     `down` ran, and something of ours is still there            1
     └── Locked                         someone else holds the cluster                              3
 
@@ -99,6 +100,12 @@ class Blocked(DynoctlError):
 
 class NotReady(DynoctlError):
     """Everything was started, but some role failed, got stuck, or the cluster gave no token."""
+
+
+class Interrupted(DynoctlError):
+    """Somebody typed Ctrl-C while something was being changed; `detail` names what was done by then."""
+
+    exit = Exit.INTERRUPTED
 
 
 class LeftBehind(DynoctlError):

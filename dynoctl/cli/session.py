@@ -76,7 +76,7 @@ class Session:
                 found[name],
                 self.kit,
                 observed.nodes.get(name),
-                own_python=sys.executable,
+                own_python=own_python(),
                 index_url=topology.install.index_url.reveal() if topology.install.index_url else None,
             )
             for name, machine in topology.machines.items()
@@ -97,6 +97,12 @@ class Session:
     def ask(self, programs: dict[str, str], node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """One question to the node program of one node."""
         return node_program.ask(self.fleet.connection(node), programs[node], verb, request)
+
+
+def own_python() -> str:
+    """The interpreter of this environment, by the same name however dynoctl was called."""
+    usual = Path(sys.prefix) / "bin" / "python3"
+    return str(usual) if usual.exists() else sys.executable
 
 
 def now() -> str:

@@ -1,7 +1,7 @@
 """The readiness ladder, climbed: every unit is watched on its own node until its engine is loaded.
 
-In: the units of a cluster, a way to watch. Out: the state of every role, told at every change; or `NotReady` with the
-first unit that failed or got stuck, and the tail of its log. Waiting is done on the nodes: nothing is polled over SSH.
+In: the units of a cluster, a way to watch. Out: the state of every role, told at every change; or `NotReady` with
+the first unit that failed or got stuck, and the tail of its log. Waiting is done on the nodes, not over SSH.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ class FakeConnection:
         faults = self._host.faults
         if self._closed.is_set():
             raise Unreachable(self.node, "the connection is closed")
-        if faults.dies_at is not None and self._host.count() >= faults.dies_at:
+        number = self._host.count()
+        if faults.dies_at is not None and number >= faults.dies_at:
             self._closed.set()
             raise Unreachable(self.node, "the connection was lost while a command was running")
         if faults.delay_s and self._closed.wait(min(faults.delay_s, timeout_s)):

@@ -6,9 +6,11 @@ In: values of `plan`. Out: text, one document.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dynoctl.errors import DynoctlError
+from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.results import Proof, RoleState, StepResult
 from dynoctl.plan.steps import Plan, UnitSpec
 
@@ -16,6 +18,11 @@ from dynoctl.plan.steps import Plan, UnitSpec
 def document(value: Any) -> str:
     """Any value of dicts, lists and scalars."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def line(value: Any) -> str:
+    """The same in one line, for streams."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def plan(found: Plan) -> str:
@@ -103,3 +110,64 @@ def step(found: StepResult) -> dict[str, Any]:
 def error(found: DynoctlError) -> dict[str, Any]:
     """What failed, as in the text form."""
     return {"error": found.message, "detail": list(found.detail), "next": found.next}
+
+
+def outcome(
+    found: Plan,
+    states: Iterable[RoleState],
+    proofs: Iterable[Proof],
+    results: Iterable[StepResult],
+    address: str,
+    seconds: float,
+) -> str:
+    """What an `up` came to."""
+    return document(
+        {
+            "ok": True,
+            "cluster": found.cluster,
+            "generation": found.generation,
+            "changes": bool(found.steps),
+            "address": address,
+            "seconds": round(seconds, 2),
+            "steps": [step(result) for result in results],
+            "roles": [state(each, served=True) for each in states],
+            "proofs": [proof(each) for each in proofs],
+        }
+    )
+
+
+def status(cluster: str, observed: Observed, states: Sequence[RoleState], *, serving: bool) -> str:
+    """A cluster as it is now."""
+    return document(
+        {
+            "cluster": cluster,
+            "serving": serving,
+            "generation": max((seen.generation for seen in observed.nodes.values()), default=0),
+            "nodes": {
+                **{
+                    node: {"hostname": seen.hostname, "generation": seen.generation, "lock": _lock(seen)}
+                    for node, seen in observed.nodes.items()
+                },
+                **{node: error(failed) for node, failed in observed.failed.items()},
+            },
+            "roles": [state(each, served=serving) for each in states],
+        }
+    )
+
+
+def _lock(seen: NodeSeen) -> dict[str, str] | None:
+    held = seen.lock
+    return {"who": held.who, "host": held.host, "doing": held.doing, "since": held.since} if held else None
+
+
+def teardown(found: Plan, results: Iterable[StepResult]) -> str:
+    """What a `down` came to."""
+    done = list(results)
+    return document(
+        {
+            "ok": not any(result.error for result in done),
+            "cluster": found.cluster,
+            "changes": bool(found.steps),
+            "steps": [step(result) for result in done],
+        }
+    )

@@ -5,9 +5,10 @@ In: values of `plan`. Out: rich renderables or plain lines; nothing is printed h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, Rung
 from dynoctl.plan.steps import Phase, Plan
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 PHASE_TITLES = {
     "prepare": "prepare the nodes",
-    "stop": "stop what changed",
+    "stop": "stop units",
     "services": "start etcd and NATS, and prove them",
     "roles": "start every role at once",
-    "ready": "climb the readiness ladder, up to a real token",
-    "remove": "prove that nothing is left, and clean up",
+    "drain": "drain and stop the frontends",
+    "purge": "clean up in the existing services",
+    "stop-services": "stop etcd and NATS",
+    "remove": "prove that nothing is left, and remove the folders",
 }
+LADDER_TITLE = "wait on the ladder: process alive, port answers, registered, engine loaded; then a real token"
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -113,6 +117,39 @@ def states_table(states: Iterable[RoleState], *, served: bool = False) -> Table:
     return table
 
 
+def status_head(
+    cluster: str, observed: Observed, states: Sequence[RoleState], *, serving: bool
+) -> Iterator[str]:
+    """The first lines of `status`: is it serving, and who is at work on it."""
+    if not states:
+        yield f"{cluster} does not run on {count(len(observed.nodes), 'node')} that answered."
+        return
+    generation = max((seen.generation for seen in observed.nodes.values()), default=0)
+    short = sum(not state.climbed for state in states)
+    if serving and not short:
+        verdict = "serves"
+    elif serving:
+        verdict = f"serves, with {short} of {len(states)} roles not up"
+    else:
+        verdict = f"does NOT serve; {short} of {len(states)} roles are not up"
+    yield f"{cluster} {verdict} (generation {generation})"
+    for node, seen in observed.nodes.items():
+        if seen.lock is not None:
+            who = f"{seen.lock.who} on {seen.lock.host}"
+            yield f"at work on it since {seen.lock.since}: {who}, {seen.lock.doing} (lock on {node})"
+    yield ""
+
+
+def count(number: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def log_line(unit: str, line: str, width: int) -> str:
+    """One line of a log behind the name of its unit."""
+    return f"{unit:<{width}} | {line}"
+
+
 def state_line(state: RoleState) -> str:
     """The same as one line, for logs: `node2/decode-0 decode 4/4 engine loaded`."""
     note = f": {state.note}" if state.note else ""
@@ -125,3 +162,12 @@ def proof_line(proof: Proof) -> str:
     """What the proving request did."""
     path = f", prefilled by {proof.remote_prefill}" if proof.remote_prefill else ""
     return f"a token came back from {proof.worker}{path} in {proof.milliseconds:.0f} ms"
+
+
+def next_lines(address: str, cluster: str) -> Iterator[str]:
+    """What to do with a cluster that is up."""
+    yield ""
+    yield f"address  {address}"
+    yield f"try      curl -s {address}/generate -H 'Content-Type: application/json' \\"
+    yield """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'"""
+    yield f"next     dynoctl status {cluster}  |  dynoctl logs {cluster} --follow  |  dynoctl down {cluster}"

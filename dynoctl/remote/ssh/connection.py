@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import paramiko
 
@@ -90,9 +90,9 @@ class SshConnection:
                     yield channel
                 except BaseException:
                     # Says goodbye to the far end, and that blocks where it is frozen and its buffers are full.
-                    threading.Thread(target=channel.close, name="ssh-close", daemon=True).start()
+                    threading.Thread(target=_leave, args=(channel,), name="ssh-close", daemon=True).start()
                     raise
-                channel.close()
+                _leave(channel)
                 return
 
     def _open(self, deadline: Deadline) -> paramiko.Channel:
@@ -142,3 +142,9 @@ class SshConnection:
             detail=lines[-NOISE_LINES:],
             next=f"{target.login} true",
         )
+
+
+def _leave(channel: paramiko.Channel) -> None:
+    """Close the channel; the connection may be gone by now, and then there is nobody to tell."""
+    with suppress(Exception):
+        channel.close()

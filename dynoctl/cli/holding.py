@@ -1,0 +1,46 @@
+"""The cluster's lock, as the verbs that change something take it.
+
+In: a session and what was observed. Out: a context. The lock is on the node of etcd, else of NATS, else on the first.
+"""
+
+from __future__ import annotations
+
+import _thread
+import getpass
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dynoctl.cli.session import Session, now
+from dynoctl.plan.observed import Observed
+from dynoctl.remote.execute import Means
+from dynoctl.remote.lock import Me, held, own_process
+
+PUSH_TIMEOUT_S = 120.0
+
+
+@contextmanager
+def locked(session: Session, observed: Observed, means: Means, *, doing: str) -> Iterator[None]:
+    """Hold the lock; the node program is brought to its node first, which changes nothing that serves.
+
+    Raises:
+        Locked: somebody else holds it.
+    """
+    topology = session.target.topology
+    preferred = [topology.etcd.node, topology.nats.node, *topology.machines, *observed.nodes]
+    node = next(name for name in preferred if name in observed.nodes)
+    connection = session.fleet.connection(node)
+    program = session.kit.node_program
+    if program.place not in observed.nodes[node].have:
+        connection.put(
+            session.artifacts.content(program),
+            means.programs[node],
+            mode=program.mode,
+            timeout_s=PUSH_TIMEOUT_S,
+        )
+    me = Me(getpass.getuser(), socket.gethostname(), doing, now(), secrets.token_hex(8), own_process())
+    path = f"{observed.nodes[node].root}/locks/{session.target.name}"
+    # Work under a lock that was lost would race with whoever has it now, so it ends as if Ctrl-C had been typed.
+    with held(connection, means.programs[node], path, me, lost=_thread.interrupt_main):
+        yield

@@ -1,0 +1,194 @@
+"""`dynoctl up`: look, plan, show, lock, carry out, climb the ladder, prove with a token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dynoctl.cli import known
+from dynoctl.cli.holding import locked
+from dynoctl.cli.nodes import refuse_unreachable
+from dynoctl.cli.session import Session, opened
+from dynoctl.cli.target import resolve
+from dynoctl.errors import Exit, Interrupted, NodeError, NotReady
+from dynoctl.plan.observed import Observed
+from dynoctl.plan.results import Proof, RoleState, StepResult, cluster_states
+from dynoctl.plan.steps import Plan
+from dynoctl.probe import ready, token
+from dynoctl.probe.services import prove_services
+from dynoctl.remote import node_program
+from dynoctl.remote.execute import Events, Means, execute
+from dynoctl.show import json as show_json
+from dynoctl.show import text
+from dynoctl.show.live import Progress, progress
+from dynoctl.show.terminal import Terminal
+
+
+def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
+    """Bring the cluster to what the topology says, and prove it."""
+    terminal = Terminal(quiet=json)
+    started = time.monotonic()
+    with opened(resolve(typed, overrides), terminal, pin=True) as session:
+        observed = session.look()
+        refuse_unreachable(observed, terminal)
+        plan = session.plan_up(observed)
+        _show(plan, terminal)
+        states = cluster_states(plan.units, observed)
+        if not plan.steps and all(state.climbed for state in states):
+            return _nothing_to_do(plan, states, session, terminal, json=json)
+        if dry_run:
+            if json:
+                terminal.result(show_json.plan(plan))
+            return Exit.DONE
+        if plan.interrupts and not _agreed(plan, terminal, yes=yes):
+            terminal.say("nothing was changed")
+            return Exit.FAILED
+        run = Run(session, plan, observed)
+        with progress(terminal) as shown:
+            run.carry_out(shown)
+        _outcome(run, terminal, time.monotonic() - started, json=json)
+    return Exit.DONE
+
+
+class Run:
+    """One `up` that changes something, or waits for what an earlier one started."""
+
+    def __init__(self, session: Session, plan: Plan, observed: Observed) -> None:
+        self.session = session
+        self.plan = plan
+        self.means: Means = session.means(observed)
+        self.results: list[StepResult] = []
+        self.states: tuple[RoleState, ...] = ()
+        self.proofs: list[Proof] = []
+        self._observed = observed
+        self._phase = "prepare"
+
+    def carry_out(self, shown: Progress) -> None:
+        """Everything behind the plan, under the cluster's lock."""
+        target = self.session.target
+        known.save(known.Known(target.name, target.file, target.topology.dump(reveal=True)))
+        try:
+            with locked(self.session, self._observed, self.means, doing="dynoctl up"):
+                self._execute(shown)
+                self.states = self._climb(shown)
+                self.proofs = self._prove(shown)
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+
+    def _execute(self, shown: Progress) -> None:
+        events = Events(on_phase=shown.phase, on_progress=shown.progress, on_step=self._step(shown))
+        before = self.plan.only("prepare", "stop", "services")
+        execute(before, self.session.fleet, self.means, events)
+        for line in prove_services(self.plan, self._ask):
+            shown.note(line)
+        execute(self.plan.only("roles"), self.session.fleet, self.means, events)
+
+    def _step(self, shown: Progress) -> Callable[..., None]:
+        def on_step(step: Any, result: StepResult) -> None:
+            self.results.append(result)
+            shown.step(step, result)
+
+        return on_step
+
+    def _climb(self, shown: Progress) -> tuple[RoleState, ...]:
+        fleet = self.session.fleet
+
+        def watch(
+            node: str, request: ready.View, on_answer: Callable[[ready.View], None], timeout_s: float
+        ) -> ready.View:
+            answers = node_program.stream(
+                fleet.connection(node),
+                self.means.programs[node],
+                "watch",
+                request,
+                timeout_s=timeout_s,
+                on_answer=on_answer,
+            )
+            return answers[-1] if answers else {"reason": "ended"}
+
+        def fan(
+            nodes: tuple[str, ...], do: Callable[[str], ready.View]
+        ) -> tuple[dict[str, ready.View], dict[str, NodeError]]:
+            return fleet.each(nodes, lambda connection: do(connection.node), all_at_once=True)
+
+        shown.note(text.LADDER_TITLE)
+        return ready.climb(self.plan.units, ready.Board(self.plan.units, shown.states), watch, fan)
+
+    def _prove(self, shown: Progress) -> list[Proof]:
+        remote = self.session.target.topology.disagg.mode != "off"
+        proofs = []
+        for route in token.routes(self.plan.units, remote_prefill=remote):
+            proof = token.prove(route, lambda node, request: self._ask(node, "ask", request))
+            shown.note(text.proof_line(proof))
+            proofs.append(proof)
+        if not proofs:
+            raise NotReady("there is no frontend and decode worker to send a token through")
+        return proofs
+
+    def _ask(self, node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self.session.ask(self.means.programs, node, verb, request)
+
+    def _interrupted(self) -> Interrupted:
+        started = [
+            result for result in self.results if result.title.startswith("start ") and not result.error
+        ]
+        target = self.session.target
+        return Interrupted(
+            f"interrupted; {len(started)} units were started by this run and go on running",
+            detail=[f"{result.node}: {result.title}" for result in started],
+            next=f"dynoctl up {target.file} goes on from here, dynoctl down {target.name} removes it",
+        )
+
+
+def _show(plan: Plan, terminal: Terminal) -> None:
+    for warning in plan.warnings:
+        terminal.warn(warning)
+    if plan.steps:
+        for line in text.plan_lines(plan):
+            terminal.say(line)
+        terminal.say()
+
+
+def _agreed(plan: Plan, terminal: Terminal, *, yes: bool) -> bool:
+    """Ask only a person, and only before something that serves is stopped."""
+    if yes or not terminal.live:
+        return True
+    names = ", ".join(f"{step.node}: {step.title}" for step in plan.interrupts)
+    return terminal.confirm(f"This interrupts what serves now ({names}). Go on?")
+
+
+def _nothing_to_do(
+    plan: Plan, states: tuple[RoleState, ...], session: Session, terminal: Terminal, *, json: bool
+) -> int:
+    if json:
+        terminal.result(show_json.outcome(plan, states, [], [], address(session), 0.0))
+        return Exit.DONE
+    terminal.result(f"{plan.cluster}: no changes; all {len(plan.units)} units run as the topology says.")
+    terminal.result(f"address  {address(session)}")
+    return Exit.DONE
+
+
+def address(session: Session) -> str:
+    """What a client dials: the first frontend."""
+    frontend = next(
+        placement for placement in session.target.topology.placements if placement.role == "frontend"
+    )
+    machine = session.target.topology.machines[frontend.node]
+    return f"http://{machine.address}:{frontend.port}"
+
+
+def _outcome(run: Run, terminal: Terminal, seconds: float, *, json: bool) -> None:
+    where = address(run.session)
+    if json:
+        terminal.result(show_json.outcome(run.plan, run.states, run.proofs, run.results, where, seconds))
+        return
+    nodes = len(run.session.target.topology.machines)
+    terminal.result(text.states_table(run.states, served=True))
+    terminal.result()
+    terminal.result(
+        f"{run.plan.cluster} is up: {len(run.plan.units)} units on {nodes} node{'s' if nodes > 1 else ''}, "
+        f"generation {run.plan.generation}, in {seconds:.1f} s."
+    )
+    for line in text.next_lines(where, run.plan.cluster):
+        terminal.result(line)

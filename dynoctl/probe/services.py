@@ -1,0 +1,52 @@
+"""etcd and NATS, proven before any role uses them, by the nodes that run them or, of existing ones, by the first.
+
+In: a plan, a way to ask. Out: a line each; or `NotReady` with the reason and the service's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from dynoctl.errors import NotReady
+from dynoctl.plan.steps import Plan, Service
+
+DEADLINE_S = 30.0
+
+Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
+
+
+def prove_services(plan: Plan, ask: Ask) -> Iterator[str]:
+    """Ask each service for its health, one after the other; both are there within a second or never.
+
+    Raises:
+        NotReady: one is not what it should be.
+    """
+    folders = {(spec.node, spec.name): spec.folder for spec in plan.units}
+    for service in plan.services:
+        folder = folders.get((service.node, service.kind))
+        request = {**_request(service), **({"unit_dir": folder} if folder else {})}
+        answer = ask(service.node, "await", {"services": [request], "deadline_s": DEADLINE_S})
+        if not answer.get("ok"):
+            raise NotReady(
+                f"{service.node}/{service.kind}: {answer.get('error')}",
+                detail=[f"| {line}" for line in (answer.get("log") or ())[-12:]],
+                next=f"dynoctl logs --role {service.kind}"
+                if folder
+                else f"look after the {service.kind} that the topology names",
+            )
+        version = f" {answer['version']}" if answer.get("version") else ""
+        yield f"{service.kind}{version} on {service.node} is proven"
+
+
+def _request(service: Service) -> dict[str, Any]:
+    if service.kind == "etcd":
+        return {"kind": "etcd", "url": service.url}
+    parts = urlsplit(service.url)
+    return {
+        "kind": "nats",
+        "host": parts.hostname,
+        "port": parts.port or 4222,
+        "jetstream": service.jetstream,
+    }
