@@ -7,6 +7,7 @@ are in ourselves, then those above it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -16,8 +17,17 @@ from pathlib import Path
 PREFIX = "dyno-"
 
 
-def name_for(mark: str) -> str:
-    """The folder name for a unit: `dyno-<cluster>:<node>:<unit>`, everything odd written as \\xNN."""
+def name_for(mark: str, folder: Path) -> str:
+    """The name of a unit's cgroup, and of its systemd unit: `dyno-<cluster>:<node>:<unit>-<8 hex digits>`.
+
+    The digits are of its folder, so that two clusters of one name on one machine do not share a cgroup, and
+    the end of one is not the end of the other.
+    """
+    return f"{prefix_for(mark)}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+
+
+def prefix_for(mark: str) -> str:
+    """The name of everything below a mark, which may end with a slash; what is odd is written as \\xNN."""
     parts = (re.sub(r"[^A-Za-z0-9_.-]", lambda m: f"\\x{ord(m[0]):02x}", part) for part in mark.split("/"))
     return PREFIX + ":".join(parts)
 

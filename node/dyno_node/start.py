@@ -82,7 +82,7 @@ def _launch(unit: Unit, place: UnitDir) -> dict[str, Any]:
 def _by_systemd(
     unit: Unit, place: UnitDir, ear: Ear, command: list[str], env: dict[str, str], wait_s: float
 ) -> dict[str, Any]:
-    name = cgroup.name_for(unit.mark) + ".service"
+    name = cgroup.name_for(unit.mark, place.path) + ".service"
     try:
         systemd.launch(name, command, env, unit.stop_grace_s + end.LAST_GRACE_S + end.HARD_S + 5.0)
     except systemd.Refused as refusal:

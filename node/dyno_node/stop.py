@@ -113,7 +113,7 @@ def _service(place: UnitDir) -> str | None:
         unit = load(place)
     except BadUnit:
         return None
-    return cgroup.name_for(unit.mark) + ".service" if unit.backend == "systemd" else None
+    return cgroup.name_for(unit.mark, place.path) + ".service" if unit.backend == "systemd" else None
 
 
 def _loaded(service: str) -> bool:

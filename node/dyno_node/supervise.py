@@ -44,7 +44,7 @@ def main(folder: str, ear: str) -> int:
             return 0
         unit = load(place)
         _detach(place)
-        held.note({**_identity(unit), "boot_id": clock.boot_id(), "digest": unit.digest})
+        held.note({**_identity(unit, place), "boot_id": clock.boot_id(), "digest": unit.digest})
         Supervisor(unit, place).run(ear)
     except (OSError, BadUnit) as error:
         talk.tell(ear, {"ok": False, "error": f"the supervisor cannot work: {error}"})
@@ -64,9 +64,10 @@ def _detach(place: UnitDir) -> None:
     os.close(output)
 
 
-def _identity(unit: Unit) -> dict[str, Any]:
+def _identity(unit: Unit, place: UnitDir) -> dict[str, Any]:
     own = proc.own()
-    named = {"unit": cgroup.name_for(unit.mark) + ".service"} if unit.backend == "systemd" else {}
+    service = cgroup.name_for(unit.mark, place.path) + ".service"
+    named = {"unit": service} if unit.backend == "systemd" else {}
     return {"pid": own.pid, "starttime": own.starttime, **named}
 
 
@@ -83,7 +84,12 @@ class Supervisor:
         self._exit: dict[str, Any] | None = None
         self._crashes_s: list[float] = []
         self._state = State(
-            unit.unit, unit.digest, "starting", clock.boot_id(), clock.uptime_s(), supervisor=_identity(unit)
+            unit.unit,
+            unit.digest,
+            "starting",
+            clock.boot_id(),
+            clock.uptime_s(),
+            supervisor=_identity(unit, place),
         )
 
     def run(self, ear: str) -> None:
@@ -163,7 +169,7 @@ class Supervisor:
         self._say(f"started pid {self._main.pid}")
 
     def _write_down(self, process: proc.Process) -> None:
-        group = cgroup.place(cgroup.name_for(self._unit.mark), process.pid)
+        group = cgroup.place(cgroup.name_for(self._unit.mark, self._place.path), process.pid)
         self._state = self._state.entered(
             "starting", pid=process.pid, starttime=process.starttime, cgroup=group
         )

@@ -1,71 +1,113 @@
 """Verb `sweep`: what of a cluster is still on this node, though no unit's files may tell of it.
 
-In: `{"cluster": …, "node": …, "ports": [...], "under": folder or "", "stop": false}`. Out: `{"ok": true,
-"processes": [...], "ports": [...], "cgroups": [...], "services": [...]}`: processes that carry our marks, given ports
-that listen, cgroups and systemd units of our making. `under` keeps to units below one folder. With `stop`, what the
-marks find is ended first; `ok` is then true only if nothing is left of it.
+In: `{"cluster": …, "node": …, "ports": [...], "under": folder, "stop": false, "grace_s": 10}`. Out: `{"ok": true,
+"processes": [...], "ports": [...], "cgroups": [...], "services": [...]}`: processes that carry our marks or are in
+our cgroups, those of the given ports that listen, cgroups and systemd units of our making. `under` keeps to units below
+one folder, so that a cluster of the same name elsewhere on the machine is left alone. With `stop`, what was found
+is ended first; `ok` is then true only if nothing of it is left.
 """
 
 from __future__ import annotations
 
+import shlex
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dyno_node import cgroup, end, listening, members, proc, systemd
 from dyno_node.request import Request, number, numbers, text
+from dyno_node.unit import FOLDER_MARK, UnitDir
 
 
 def sweep(request: Request) -> dict[str, Any]:
     """Look, or end and look."""
-    mark = f"{text(request, 'cluster')}/{text(request, 'node')}/"
-    under, ports = text(request, "under", ""), numbers(request, "ports")
-    service_prefix = cgroup.name_for(mark)
-    ok = True
+    under = text(request, "under", "")
+    scope = Scope(
+        mark=f"{text(request, 'cluster')}/{text(request, 'node')}/",
+        folder=f"{UnitDir.at(under).path}/" if under else "",
+    )
+    ports, problem = numbers(request, "ports"), None
     if request.get("stop"):
-        for service in systemd.units(service_prefix):
-            try:
-                systemd.stop(service, systemd.CALL_S)
-            except systemd.Refused:
-                ok = False
-        ok = _end(mark, under, number(request, "grace_s", 10.0)) and ok
-        for folder in _cgroups(service_prefix):
-            cgroup.remove(folder)
-    processes = [_line(each) for each in _marked(mark, under)]
+        problem = _end(scope, number(request, "grace_s", 10.0))
+    processes = scope.processes()
+    if request.get("stop") and processes:
+        problem = f"{len(processes)} processes do not end"
     return {
-        "ok": ok and not (request.get("stop") and processes),
-        "processes": processes,
+        "ok": problem is None,
+        **({"error": problem} if problem else {}),
+        "processes": [_line(process, mark) for process, mark in sorted(processes.items())],
         "ports": _ports(ports),
-        "cgroups": _cgroups(service_prefix),
-        "services": systemd.units(service_prefix),
+        "cgroups": scope.cgroups(),
+        "services": scope.services(),
     }
 
 
-def _marked(mark: str, under: str) -> list[members.Marked]:
-    folder = str(Path(under).expanduser().resolve()) + "/" if under else ""
-    return [
-        each for each in members.marked() if each.mark.startswith(mark) and each.folder.startswith(folder)
-    ]
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What counts: marks that begin with `mark`, of units whose folder begins with `folder`."""
+
+    mark: str
+    folder: str
+
+    def marked(self) -> list[members.Marked]:
+        found = (each for each in members.marked() if each.mark.startswith(self.mark))
+        return [each for each in found if each.folder.startswith(self.folder)]
+
+    def cgroups(self) -> list[str]:
+        """Ours by name, without those that hold a process of a unit outside `folder`."""
+        prefix = cgroup.prefix_for(self.mark)
+        paths = {str(path) for base in cgroup.bases() for path in base.glob(f"{cgroup.PREFIX}*")}
+        others = {each.process.pid for each in members.marked() if not each.folder.startswith(self.folder)}
+        named = (path for path in sorted(paths) if Path(path).name.startswith(prefix))
+        return [path for path in named if not others.intersection(cgroup.pids(path))]
+
+    def services(self) -> list[str]:
+        """Loaded systemd units, those of folders outside left out."""
+        named = systemd.units(cgroup.prefix_for(self.mark))
+        return [name for name in named if _folder_of(name).startswith(self.folder)]
+
+    def processes(self) -> dict[proc.Process, members.Marked | None]:
+        """Living processes and their marks; None for one that only its cgroup gives away."""
+        found: dict[proc.Process, members.Marked | None] = {each.process: each for each in self.marked()}
+        for path in self.cgroups():
+            for pid in cgroup.pids(path):
+                stat = proc.stat_of(pid)
+                if stat is not None and not stat.dead:
+                    found.setdefault(stat.process, None)
+        return found
 
 
-def _end(mark: str, under: str, grace_s: float) -> bool:
+def _folder_of(service: str) -> str:
+    """The folder mark in a systemd unit's environment; empty, which is in no folder, where it has none."""
+    pairs = (word.partition("=") for word in shlex.split(systemd.environment(service)))
+    return next((value for name, _, value in pairs if name == FOLDER_MARK), "")
+
+
+def _end(scope: Scope, grace_s: float) -> str | None:
     """Supervisors first: they stop their units in order, and would start again what we end."""
-    supervisors = [each.process for each in _marked(mark, under) if each.supervisor]
+    problem = None
+    longest_s = grace_s + end.LAST_GRACE_S + end.HARD_S
+    supervisors = [each.process for each in scope.marked() if each.supervisor]
     for process in supervisors:
         proc.send(process, signal.SIGTERM)
-    proc.wait_gone(supervisors, grace_s + end.LAST_GRACE_S + end.HARD_S)
-    return not end.end(lambda: [each.process for each in _marked(mark, under)], None, grace_s=grace_s)
+    proc.wait_gone(supervisors, longest_s)
+    for service in scope.services():
+        try:
+            systemd.stop(service, longest_s)
+        except systemd.Refused as refusal:
+            problem = f"systemd does not stop {service}: {refusal}"
+    end.end(lambda: list(scope.processes()), None, grace_s=grace_s)
+    for path in scope.cgroups():
+        cgroup.remove(path)
+    return problem
 
 
-def _line(each: members.Marked) -> dict[str, Any]:
-    pid = each.process.pid
-    return {
-        "pid": pid,
-        "argv": proc.argv(pid),
-        "unit": each.mark,
-        "dir": each.folder,
-        "supervisor": each.supervisor,
-    }
+def _line(process: proc.Process, marked: members.Marked | None) -> dict[str, Any]:
+    line: dict[str, Any] = {"pid": process.pid, "argv": proc.argv(process.pid)}
+    if marked is None:
+        return {**line, "unit": None, "dir": None, "supervisor": False}
+    return {**line, "unit": marked.mark, "dir": marked.folder, "supervisor": marked.supervisor}
 
 
 def _ports(wanted: list[int]) -> list[dict[str, Any]]:
@@ -79,8 +121,3 @@ def _ports(wanted: list[int]) -> list[dict[str, Any]]:
 def _port(port: int, pids: list[int]) -> dict[str, Any]:
     pid = min(pids, default=None)
     return {"port": port, "pid": pid, "argv": proc.argv(pid) if pid is not None else None}
-
-
-def _cgroups(prefix: str) -> list[str]:
-    found = (folder for base in cgroup.bases() for folder in base.glob(f"{cgroup.PREFIX}*"))
-    return sorted({str(folder) for folder in found if folder.name.startswith(prefix)})

@@ -107,6 +107,14 @@ def units(prefix: str) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
 
+def environment(name: str) -> str:
+    """What was set for a loaded unit, quoted as for a shell; empty where it is not there any more."""
+    try:
+        return _call(["systemctl", "--user", "show", name, "--property=Environment", "--value"])
+    except Refused:
+        return ""
+
+
 def _lingers() -> bool:
     try:
         return (
