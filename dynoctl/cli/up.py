@@ -113,7 +113,9 @@ class Run:
             return fleet.each(nodes, lambda connection: do(connection.node), all_at_once=True)
 
         shown.note(text.LADDER_TITLE)
-        return ready.climb(self.plan.units, ready.Board(self.plan.units, shown.states), watch, fan)
+        ready.climb(self.plan.units, ready.Board(self.plan.units, shown.states), watch, fan)
+        # The watches saw roles on their way; one more look shows all of them, the services too, at the same moment.
+        return cluster_states(self.plan.units, self.session.look())
 
     def _prove(self, shown: Progress) -> list[Proof]:
         remote = self.session.target.topology.disagg.mode != "off"

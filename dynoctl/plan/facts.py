@@ -18,7 +18,8 @@ from dynoctl.plan.observed import Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 
 RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
-FIELD = "\x1d"  # separates files inside a fact
+UNIT = "\x1c"  # starts a unit inside the fact of units
+FIELD = "\x1d"  # separates files inside a unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ LOCK = Fact("lock", 'x=; { read -r x < "$root/locks/$cluster"; } 2>/dev/null; pr
 def _units(text: str) -> dict[str, Any]:
     """For each unit: state.json, health.json, and the stat lines of its process and its supervisor."""
     found = {}
-    for entry in text.split(FIELD + FIELD)[1:]:
+    for entry in text.split(UNIT)[1:]:
         name, health, state, stat, supervisor = [*entry.split(FIELD), "", "", "", ""][:5]
         found[name] = (_document(state), _document(health), stat.strip(), supervisor.strip())
     return {"units": found}
@@ -163,7 +164,7 @@ UNITS = Fact(
     "units",
     'for d in "$base"/units/*/; do [ -d "$d" ] || continue; d=${d%/}\n'
     'x=; { read -r x < "$d/health.json"; } 2>/dev/null\n'
-    f'printf \'{FIELD}{FIELD}%s{FIELD}%s{FIELD}\' "${{d##*/}}" "$x"\n'
+    f'printf \'{UNIT}%s{FIELD}%s{FIELD}\' "${{d##*/}}" "$x"\n'
     'x=; { read -r x < "$d/state.json"; } 2>/dev/null; printf \'%s\' "$x"\n'
     f"{_STATS}; done",
     _units,

@@ -31,7 +31,7 @@ class Stamp:
 
 def body(topology: Topology, site: Site, specs: tuple[UnitSpec, ...]) -> dict[str, Any]:
     """What a node's manifest says, without generation and stamp: two equal bodies mean that nothing changed."""
-    return {
+    content = {
         "version": VERSION,
         "cluster": topology.name,
         "node": site.node,
@@ -40,6 +40,8 @@ def body(topology: Topology, site: Site, specs: tuple[UnitSpec, ...]) -> dict[st
         "runtime": {"python": site.python, "code": site.code, "node_program": site.node_program},
         "units": {spec.name: unit_entry(spec) for spec in specs if spec.node == site.node},
     }
+    plain: dict[str, Any] = json.loads(json.dumps(content))  # as it will be read back: lists, not tuples
+    return plain
 
 
 def unit_entry(spec: UnitSpec) -> dict[str, Any]:
