@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -314,7 +315,7 @@ input()
 
 @pytest.mark.lab
 def test_kill_of_the_owner_leaves_nothing() -> None:
-    name = f"owner-{os.getpid()}"
+    name = f"owner-{secrets.token_hex(4)}"
     command = [sys.executable, "-c", OWNER, name]
     with subprocess.Popen(
         command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
+import secrets
 import subprocess
 import sys
 import time
@@ -14,7 +15,6 @@ import pytest
 
 from tests.lab import BadRequest, Lab, cli
 from tests.lab.amounts import duration_s, probability, rate_bits_per_s
-from tests.lab.needs import cgroup_root
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAM = str(CHECKOUT / "scripts/lab")
@@ -28,7 +28,7 @@ def lab_command(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def name() -> Iterator[str]:
     """A lab of two hosts, started as a person does; nobody owns it until `stop`."""
-    name = f"cli-{os.getpid()}"
+    name = f"cli-{secrets.token_hex(4)}"
     try:
         done = lab_command("start", "2", "--name", name)
         assert (done.returncode, done.stderr) == (0, "")
@@ -145,6 +145,25 @@ def test_amounts() -> None:
         probability("-1")
 
 
+def documented() -> list[str]:
+    """Every command line in the page for people and in the help."""
+    text = (CHECKOUT / "docs/lab.md").read_text() + cli.EXAMPLES
+    return re.findall(r"^ +(?:sudo )?scripts/lab ([^#\n`]*?)(?:  .*|#.*)?$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", documented())
+def test_what_the_page_and_the_help_show_is_understood(line: str) -> None:
+    words = line.split(" -- ")[0].split()
+    assert cli.parser().parse_args(words).verb == words[0]
+
+
+def test_the_page_and_the_help_name_every_fault() -> None:
+    faults = {*cli.PLAIN_FAULTS, *cli.VALUE_FAULTS, "partition"}
+    page = (CHECKOUT / "docs/lab.md").read_text()
+    assert {fault for fault in faults if f"`{fault}" not in page} == set()
+    assert {fault for fault in faults if fault not in cli.EXAMPLES.split("faults:")[1]} == set()
+
+
 @pytest.mark.lab
 def test_run_gives_the_command_the_hosts_and_gives_back_its_status() -> None:
     script = f"""
@@ -165,23 +184,15 @@ def test_run_gives_the_command_the_hosts_and_gives_back_its_status() -> None:
 
 @pytest.mark.lab
 def test_kill_of_run_leaves_nothing() -> None:
-    root = cgroup_root()
-    assert root is not None
-    command = [
-        sys.executable,
-        PROGRAM,
-        "run",
-        "2",
-        "--",
-        "sh",
-        "-c",
-        "echo $DYNO_LAB; setsid sleep 300 & sleep 300",
-    ]
+    script = "echo $DYNO_LAB_CGROUP; setsid sleep 300 & sleep 300"
+    command = [sys.executable, PROGRAM, "run", "2", "--", "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        cgroup = root / f"dynolab.{run.stdout.readline().strip()}"
-        assert cgroup.is_dir()
-        run.kill()
+        try:
+            assert run.stdout is not None
+            cgroup = Path(run.stdout.readline().strip())
+            assert cgroup.is_dir()
+        finally:
+            run.kill()
         # The pipe closes when the last process that holds it has ended, so every one of them has.
         assert run.stdout.read() == ""
     deadline_s = time.monotonic() + GONE_WITHIN_S

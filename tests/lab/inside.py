@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import kernel
+from tests.lab.cgroup import Cgroup
 from tests.lab.control import start_janitor
 from tests.lab.errors import LabError
-from tests.lab.lab import LABS, Lab, plan
+from tests.lab.lab import LABS, OUTER_CGROUP, Lab, plan
 from tests.lab.switch import ip
 
 VERB = "_inside"
@@ -31,15 +32,18 @@ def enter(n: int, systemd: Collection[str], command: list[str]) -> int:
     """Run `command` beside n hosts, wait for its end, give its exit status. Raises LabError."""
     plan(n, systemd)
     lab = Lab(f"run-{secrets.token_hex(4)}")
+    outer_cgroup = Cgroup(lab.cgroup)
+    outer_cgroup.make()
     signal.signal(signal.SIGINT, _leave_to_command)
     LABS.mkdir(exist_ok=True, mode=0o755)
     # Outside of what may be killed at once; it takes away the empty cgroups that are left then.
-    janitor = start_janitor(lab.cgroup, lab.folder)
+    janitor = start_janitor(outer_cgroup.folder, lab.folder)
     outer = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"]
     outer += ["--kill-child=KILL", "--mount-proc"]
     what = json.dumps({"n": n, "systemd": sorted(systemd)})
     status = subprocess.run(
-        [*outer, sys.executable, "-B", str(PROGRAM), VERB, lab.name, what, "--", *command]
+        [*outer, sys.executable, "-B", str(PROGRAM), VERB, lab.name, what, "--", *command],
+        env={**os.environ, OUTER_CGROUP: str(outer_cgroup.folder)},
     ).returncode
     janitor.communicate()
     return status if status >= 0 else 128 - status

@@ -27,6 +27,7 @@ from tests.lab.host import Host
 from tests.lab.needs import SEARCH_PATH, cgroup_root, missing
 
 LABS = Path("/run/dynolab")
+OUTER_CGROUP = "DYNO_LAB_CGROUP"
 CHECKOUT = Path(__file__).resolve().parents[2]
 MOST_HOSTS = 200
 READY_WITHIN_S = 120.0
@@ -80,9 +81,10 @@ class Lab:
     @property
     def cgroup(self) -> Path:
         """The cgroup that holds every process of the lab."""
-        root = cgroup_root()
+        # Inside `scripts/lab run` names may be those of labs elsewhere; the cgroups lie below the outer one.
+        root = os.environ.get(OUTER_CGROUP) or cgroup_root()
         assert root is not None
-        return root / f"dynolab.{self.name}"
+        return Path(root, f"dynolab.{self.name}")
 
     def __getitem__(self, name: str) -> Host:
         for host in self.hosts:
