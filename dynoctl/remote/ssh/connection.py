@@ -6,6 +6,7 @@ In: a link that is logged in. Out: what scripts printed, files put in place, err
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,8 +24,13 @@ from dynoctl.remote.ssh.link import Link
 from dynoctl.remote.ssh.pulse import Silent
 from dynoctl.remote.ssh.slots import Slots
 
-OPEN_S = 20.0
 NOISE_LINES = 10
+REFUSALS = 20
+REFUSAL_PAUSE_S = 0.05
+
+
+class _NoSession(Exception):
+    """sshd refused to open another session on this connection."""
 
 
 class SshConnection:
@@ -78,14 +84,19 @@ class SshConnection:
     @contextmanager
     def _session(self, deadline: Deadline) -> Iterator[paramiko.Channel]:
         """A session channel of our own; waits for its turn where sshd allows no more of them."""
+        refusals = 0
         while True:
             with self._slots.one(deadline):
                 try:
                     channel = self._open(deadline)
-                except paramiko.ChannelException as error:
-                    if self._slots.refused():
-                        continue
-                    raise failures.session_refused(self._link.target, error) from error
+                except _NoSession as error:
+                    if not self._slots.refused():
+                        # sshd frees a session a moment after it closed it, and another try may come too early.
+                        refusals += 1
+                        if refusals == REFUSALS:
+                            raise failures.session_refused(self._link.target) from error
+                        time.sleep(deadline.left_s(at_most=REFUSAL_PAUSE_S))
+                    continue
                 try:
                     yield channel
                 except BaseException:
@@ -96,17 +107,16 @@ class SshConnection:
                 return
 
     def _open(self, deadline: Deadline) -> paramiko.Channel:
-        limit_s = deadline.left_s(at_most=OPEN_S)
+        bound_s = self._link.pulse.bound_s
         try:
-            return self._link.transport.open_session(timeout=limit_s)
-        except paramiko.ChannelException:
-            raise
+            return self._link.transport.open_session(timeout=deadline.left_s(at_most=bound_s))
         except paramiko.SSHException as error:
             if not self._link.transport.is_active():
                 raise Lost from error
-            if limit_s < OPEN_S:
-                raise TimeoutError from error
-            raise Silent(OPEN_S) from error
+            if "Timeout" in str(error):
+                raise TimeoutError if deadline.over else Silent(bound_s) from error
+            # Where several are refused at once, paramiko tells the reason to one caller and nothing to the rest.
+            raise _NoSession from error
 
     @contextmanager
     def _mapped(self, timeout_s: float) -> Iterator[None]:

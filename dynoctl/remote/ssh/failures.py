@@ -57,11 +57,11 @@ def unreachable(target: Target, message: str, *, next: str | None = None) -> Unr
     return Unreachable(target.node, message, next=next or target.login)
 
 
-def session_refused(target: Target, error: Exception) -> Unreachable:
-    """No session could be opened on a connection that stands."""
-    why = error.text if isinstance(error, said.ChannelException) else _text(error)
+def session_refused(target: Target) -> Unreachable:
+    """No session could be opened on a connection that stands, and we hold no other."""
     return unreachable(
-        target, f"{target.where} refuses another session ({why}); is MaxSessions in its sshd_config very low?"
+        target,
+        f"{target.where} lets user {target.user} open no session (is MaxSessions 0 in its sshd_config?)",
     )
 
 
@@ -143,10 +143,12 @@ def _config(target: Target, error: Exception) -> DynoctlError:
 
 
 def _channel(target: Target, error: Exception) -> DynoctlError:
-    return session_refused(target, error)
+    return unreachable(target, f"{target.where} refused a channel ({_text(error)})")
 
 
 def _text(error: Exception) -> str:
+    if isinstance(error, said.ChannelException):
+        return str(error.text)
     return (str(error) or type(error).__name__).rstrip(".")
 
 

@@ -28,6 +28,11 @@ class Pulse:
         self._heard_at = time.monotonic()
         self._asked_at: float | None = None
 
+    @property
+    def bound_s(self) -> float:
+        """After how many seconds of silence, in all, a far end counts as gone."""
+        return self._patience.quiet_s + self._patience.answer_s
+
     def heard(self) -> None:
         """Something came from the far end: no need to ask for a while."""
         self._heard_at = time.monotonic()

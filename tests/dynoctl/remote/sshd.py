@@ -71,6 +71,10 @@ class Sshd:
         self.authorized_keys = home / "authorized_keys"
         self.authorized_keys.write_text(self.client_key.with_suffix(".pub").read_text())
         self.log = home / "sshd.log"
+        self.person_home = (
+            home / "home"
+        )  # what sessions have as $HOME: not the real one of whoever runs the tests
+        self.person_home.mkdir(exist_ok=True)
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -98,6 +102,7 @@ class Sshd:
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
             "MaxStartups": "100",
+            "SetEnv": f"HOME={self.person_home}",
             **self._settings,
         }
         path = self.home / "sshd_config"
