@@ -8,11 +8,18 @@ BusError
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from dyno_runtime.wire.messages import Address, Body, Failure, LeaseId
+
+
+def why(error: OSError) -> str:
+    """What the system says, without the prose that asyncio puts around it: `address already in use`."""
+    known = error.errno is not None and error.errno > 0
+    return (os.strerror(error.errno or 0) if known else error.strerror or str(error)).lower()
 
 
 class BusError(Exception):

@@ -57,7 +57,7 @@ class EtcdStore:
             number = lease_number(lease)
             try:
                 await client.lease(math.ceil(ttl_s), number)
-            except _aetcd().DuplicateLeaseError:
+            except _aetcd().exceptions.DuplicateLeaseError:
                 await client.refresh_lease(number)
             puts = [client.transactions.put(key.encode(), value, number) for key, value in entries.items()]
             await client.transaction(compare=[], success=puts, failure=[])
@@ -168,18 +168,17 @@ class EtcdStore:
 
     def _mapped(self, error: Exception) -> Down | Refused:
         """What an error of the client means; a failed endpoint is not the next one to be asked."""
-        aetcd = _aetcd()
+        errors, status = _aetcd().exceptions, _aetcd().rpc.StatusCode
         where = f"etcd at {place_of(self._urls[self._turn % len(self._urls)])}"
         code: Any = getattr(error, "code", lambda: None)()
-        status = aetcd.rpc.StatusCode
-        if isinstance(error, aetcd.UnauthenticatedError | aetcd.InvalidArgumentError) or code in (
+        if isinstance(error, errors.UnauthenticatedError | errors.InvalidArgumentError) or code in (
             status.UNAUTHENTICATED,
             status.PERMISSION_DENIED,
             status.INVALID_ARGUMENT,
         ):
             return Refused(f"{where} refused: {_reason(error)}")
         unavailable = isinstance(
-            error, TimeoutError | aetcd.ConnectionFailedError | aetcd.ConnectionTimeoutError
+            error, TimeoutError | errors.ConnectionFailedError | errors.ConnectionTimeoutError
         )
         if unavailable or code in (status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED):
             self._rotate()

@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from dyno_runtime.bus.base import Refused
+from dyno_runtime.bus.base import Refused, why
 
 Header = tuple[bytes, bytes]
 _STATUS_LINES = {int(one): b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in HTTPStatus}
 _JSON = b"application/json"
+MAX_PIPELINED = 16
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def error_body(message: str, kind: str, code: str) -> bytes:
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client. Pipelined requests wait until their turn; reading stops meanwhile."""
+    """One client. Pipelined requests wait for their turn; where many do, reading stops meanwhile."""
 
     def __init__(self, server: HttpServer) -> None:
         self.closing = False
@@ -142,6 +143,7 @@ class HttpConnection(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._refusal: tuple[int, str, str] | None = None
         self._receiving = False
+        self._deaf = False
         self._reset()
 
     def _reset(self) -> None:
@@ -172,21 +174,24 @@ class HttpConnection(asyncio.Protocol):
             current.gone()
 
     def data_received(self, data: bytes) -> None:
-        if self.closing and self._current is None:
+        if self._deaf or (self.closing and self._current is None):
             return
         if not self._receiving:
             self._receiving = True
-            self.deadline_s = self._server.now_s() + self._limits.request_s
-        if not self._head_done:
-            self._head_bytes += len(data)
+            if self._current is None:
+                self.deadline_s = self._server.now_s() + self._limits.request_s
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refusal = (400, "bad_request", "upgrades are not supported")
+            # An upgrade may be ignored, so the request was answered; what follows it cannot be understood.
+            self._deaf = True
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or (400, "bad_request", f"not an HTTP request: {error}")
-        if self._refusal is None and not self._head_done and self._head_bytes > self._limits.max_head_bytes:
-            self._refuse_head()
+        # After the parser, which starts the count anew with each message.
+        if not self._head_done:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.max_head_bytes:
+                self._refuse_head()
         if self._refusal is not None:
             self._refuse(*self._refusal)
 
@@ -244,7 +249,8 @@ class HttpConnection(asyncio.Protocol):
         method = self._parser.get_method().decode()
         request = Request(method, path, self._headers, b"".join(self._body))
         self._reset()
-        self._waiting.append(Exchange(self, request, keep_alive=self._parser.should_keep_alive()))
+        keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        self._waiting.append(Exchange(self, request, keep_alive=keep_alive))
         self._next()
 
     # ---- the exchanges
@@ -256,7 +262,8 @@ class HttpConnection(asyncio.Protocol):
             self._current = self._waiting.popleft()
             self.deadline_s = float("inf")
             self._server.handler(self._current)
-        if self._current is not None or self._waiting:
+        # Reading goes on while a request is answered, or a client that leaves would not be noticed.
+        if len(self._waiting) >= MAX_PIPELINED:
             self._tcp.pause_reading()
         else:
             self._tcp.resume_reading()
@@ -348,8 +355,7 @@ class HttpServer:
                 lambda: HttpConnection(self), host, port, backlog=1024
             )
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise Refused(f"cannot listen for HTTP on {host}:{port}: {reason}") from error
+            raise Refused(f"cannot listen for HTTP on {host}:{port}: {why(error)}") from error
         self._sweep = self._loop.call_later(self.limits.sweep_s, self._sweep_once)
         return int(self._server.sockets[0].getsockname()[1])
 

@@ -275,7 +275,7 @@ class NatsQueue:
             raise
         except (js_errors.ServiceUnavailableError, nats.errors.NoRespondersError) as error:
             raise self._without_jetstream() from error
-        except js_errors.NoStreamResponseError as error:
+        except (js_errors.NoStreamResponseError, js_errors.NotFoundError) as error:
             self._ensured = False
             raise Down(f"{self._where} has lost the stream {self._stream}") from error
         except (js_errors.APIError, nats.errors.AuthorizationError, nats.errors.MaxPayloadError) as error:
@@ -284,8 +284,11 @@ class NatsQueue:
             raise Down(f"{self._where} does not answer") from error
 
     def _without_jetstream(self) -> Down | Refused:
-        assert self._nc is not None
-        if self._nc.is_connected and not self._nc._server_info.get("jetstream", False):
+        if (
+            self._nc is not None
+            and self._nc.is_connected
+            and not self._nc._server_info.get("jetstream", False)
+        ):
             problem = f"{self._where} has no JetStream; start it with -js"
             self._note(up=True, problem=problem)
             return Refused(problem)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from dyno_runtime.bus.base import Refused, Serve, Sink
+from dyno_runtime.bus.base import Refused, Serve, Sink, why
 from dyno_runtime.bus.calls import LocalReply, open_local
 from dyno_runtime.bus.connection import Connection, StreamCall
 from dyno_runtime.wire.messages import Address, Body, Hello, Ping
@@ -46,8 +46,7 @@ class StreamTransport:
                 lambda: Connection(self, None), self._own.host, self._own.port, reuse_address=True
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise Refused(f"cannot listen for peers on {self._own}: {reason.lower()}") from error
+            raise Refused(f"cannot listen for peers on {self._own}: {why(error)}") from error
         self._keep_beating()
 
     def open(self, to: Address, body: Body, sink: Sink) -> StreamCall | LocalReply:
@@ -73,8 +72,7 @@ class StreamTransport:
         except TimeoutError:
             connection.lose(f"no connection to {to} within {CONNECT_S:.0f} s")
         except OSError as error:
-            reason = error.strerror or str(error)
-            connection.lose(f"no connection to {to}: {reason.lower()}")
+            connection.lose(f"no connection to {to}: {why(error)}")
         self._keep_beating()
 
     # ---- what connections report

@@ -31,14 +31,14 @@ class Choice:
     teaches: bool = False
 
 
-def similarity(prompt: str, first: str) -> float:
-    """How alike two prompts begin, from 0 to 1."""
-    return SequenceMatcher(None, prompt[:COMPARED_CHARS], first[:COMPARED_CHARS]).ratio()
+def similarity(first: str, prompt: str) -> float:
+    """How alike two prompts begin, from 0 to 1. Not symmetric: the remembered one comes first, as in the example."""
+    return SequenceMatcher(None, first[:COMPARED_CHARS], prompt[:COMPARED_CHARS]).ratio()
 
 
 def similar(prompt: str, workers: Sequence[LeaseId], memory: Mapping[LeaseId, str]) -> Choice:
     """The rule above. `workers` is not empty and in the order in which fresh ones are used."""
-    ranked = [(similarity(prompt, memory[worker]), worker) for worker in workers if worker in memory]
+    ranked = [(similarity(memory[worker], prompt), worker) for worker in workers if worker in memory]
     # max() keeps the first of equals, so equal replicas of the router choose the same worker.
     best, closest = max(ranked, key=lambda pair: pair[0], default=(0.0, ""))
     if best > SIMILAR_ABOVE:

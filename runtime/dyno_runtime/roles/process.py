@@ -116,6 +116,8 @@ class Process:
         self._listening = True
         self._announce()
         self._registry.start()
+        for task in self._registry.tasks:
+            task.add_done_callback(self._check)
         self._spawn(self._load_engine())
         self._spawn(self._await_registration())
         self._spawn(self._await_lost())

@@ -6,6 +6,7 @@ In: a `Network` that all processes of a simulation share. Out: a `MemoryTranspor
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -68,7 +69,7 @@ class Link:
         self._network = network
         self._pair = pair
         self._calls: set[MemoryCall] = set()
-        self._free_s: dict[Address, float] = {}
+        self._lines: dict[Address, deque[Callable[[], None]]] = {}
         self._over = False
 
     def carry(self, to: Address, deliver: Callable[[], None]) -> None:
@@ -80,11 +81,12 @@ class Link:
             self.end("the connection broke")
             return
         loop = asyncio.get_running_loop()
-        due_s = max(loop.time() + rng.uniform(*self._network.delay_s), self._free_s.get(to, 0.0))
-        self._free_s[to] = due_s
-        loop.call_at(due_s, self._arrive, deliver)
+        # Timers of equal time fire in any order; the line keeps each direction in order.
+        self._lines.setdefault(to, deque()).append(deliver)
+        loop.call_later(rng.uniform(*self._network.delay_s), self._arrive, to)
 
-    def _arrive(self, deliver: Callable[[], None]) -> None:
+    def _arrive(self, to: Address) -> None:
+        deliver = self._lines[to].popleft()
         if not self._over and self._pair not in self._network.partitions:
             deliver()
 

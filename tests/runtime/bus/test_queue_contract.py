@@ -1,0 +1,292 @@
+"""What every queue keeps, asked of real JetStream and of the one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dyno_runtime.bus.base import Down, Refused
+from dyno_runtime.bus.memory.broker import Broker, MemoryQueue
+from dyno_runtime.bus.nats import NatsQueue, place_of
+from tests.servers import Nats, free_port
+
+ACK_WAIT_S = 0.5
+
+
+@asynccontextmanager
+async def real(request):
+    cluster = f"c{abs(hash(request.node.nodeid)):x}"
+    queues = [
+        NatsQueue(cluster, request.getfixturevalue("nats").url, ack_wait_s=ACK_WAIT_S) for _ in range(2)
+    ]
+    try:
+        for queue in queues:
+            queue.start()
+            async with asyncio.timeout(5.0):
+                await queue.connected()
+        yield queues
+        await queues[0].delete()
+    finally:
+        for queue in queues:
+            await queue.close()
+
+
+@asynccontextmanager
+async def memory(request):
+    broker = Broker(ack_wait_s=ACK_WAIT_S)
+    try:
+        yield [MemoryQueue(broker), MemoryQueue(broker)]
+    finally:
+        broker.close()
+
+
+queues = pytest.mark.parametrize("make", [pytest.param(real, marks=pytest.mark.servers), memory])
+
+
+@queues
+async def test_what_is_pushed_is_pulled_once_in_order(make, request):
+    async with make(request) as (one, two):
+        for number in range(5):
+            await one.push(f"id-{number}", b"%d" % number)
+        got = [await two.pull(2.0) for _ in range(5)]
+        assert [work.data for work in got] == [b"0", b"1", b"2", b"3", b"4"]
+        for work in got:
+            await work.ack()
+        assert await one.pull(0.2) is None
+
+
+@queues
+async def test_an_empty_queue_waits_and_then_says_nothing(make, request):
+    async with make(request) as (one, two):
+        began = time.monotonic()
+        assert await one.pull(0.3) is None
+        assert time.monotonic() - began >= 0.25
+        pulling = asyncio.ensure_future(one.pull(5.0))
+        await asyncio.sleep(0.1)
+        await two.push("id", b"x")
+        work = await pulling
+        assert work.data == b"x"
+        await work.ack()
+
+
+@queues
+async def test_the_same_id_twice_is_one_item(make, request):
+    async with make(request) as (one, _):
+        await one.push("same", b"1")
+        await one.push("same", b"2")
+        assert await one.depth() == 1
+
+
+@queues
+async def test_depth_counts_what_nobody_has_pulled(make, request):
+    async with make(request) as (one, _):
+        assert await one.depth() == 0
+        for number in range(3):
+            await one.push(f"id-{number}", b"x")
+        assert await one.depth() == 3
+        work = await one.pull(2.0)
+        assert await one.depth() == 2
+        await work.ack()
+        assert await one.depth() == 2
+
+
+@queues
+async def test_work_that_is_not_acked_comes_again_to_somebody_else(make, request):
+    async with make(request) as (one, two):
+        await one.push("id", b"x")
+        assert (await one.pull(2.0)).data == b"x"
+        again = await two.pull(5.0)
+        assert again.data == b"x"
+        await again.ack()
+        assert await one.pull(2 * ACK_WAIT_S) is None
+
+
+@queues
+async def test_work_that_goes_on_is_not_given_to_anybody_else(make, request):
+    async with make(request) as (one, two):
+        await one.push("id", b"x")
+        work = await one.pull(2.0)
+        for _ in range(6):
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            await work.still_working()
+        assert await two.pull(0.1) is None
+        await work.ack()
+        assert await two.pull(2 * ACK_WAIT_S) is None
+
+
+@queues
+async def test_work_that_is_given_back_comes_at_once(make, request):
+    async with make(request) as (one, two):
+        await one.push("id", b"x")
+        await (await one.pull(2.0)).give_back()
+        again = await two.pull(2.0)
+        assert again.data == b"x"
+        await again.ack()
+
+
+@queues
+async def test_poison_is_given_out_three_times_and_no_more(make, request):
+    async with make(request) as (one, _):
+        await one.push("id", b"poison")
+        for _ in range(3):
+            work = await one.pull(2.0)
+            assert work.data == b"poison"
+            await work.give_back()
+        assert await one.pull(3 * ACK_WAIT_S) is None
+
+
+@queues
+async def test_purging_drops_the_old_and_keeps_the_new(make, request):
+    async with make(request) as (one, two):
+        assert await one.last() == 0
+        await one.purge(0)
+        await one.push("a", b"old")
+        await one.push("b", b"old")
+        newest = await one.last()
+        assert newest == 2
+        await two.push("c", b"new")
+        await one.purge(newest)
+        work = await one.pull(2.0)
+        assert work.data == b"new"
+        await work.ack()
+        assert await one.depth() == 0
+
+
+async def test_a_broker_that_is_down_says_so():
+    broker = Broker()
+    queue = MemoryQueue(broker)
+    broker.down = True
+    for call in (queue.push("id", b"x"), queue.pull(0.1), queue.depth(), queue.last(), queue.purge(1)):
+        with pytest.raises(Down, match="^NATS in memory does not answer$"):
+            await call
+
+
+# ---- NATS's own troubles
+
+
+async def soon(check, seconds=10.0):
+    async with asyncio.timeout(seconds):
+        while not check():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.servers
+async def test_a_nats_that_is_killed_fails_at_once_and_comes_back(own_nats):
+    changes = []
+    queue = NatsQueue("hello", own_nats.url, lambda: changes.append(queue.up), ack_wait_s=ACK_WAIT_S)
+    queue.start()
+    await soon(lambda: queue.up)
+    await queue.push("kept", b"kept")
+    own_nats.kill()
+    await soon(lambda: not queue.up)
+    began = time.monotonic()
+    for call in (queue.push("id", b"x"), queue.pull(1.0), queue.depth()):
+        with pytest.raises(Down, match=f"^NATS at {place_of(own_nats.url)} does not answer$"):
+            await call
+    assert time.monotonic() - began < 1.0, "an absent NATS is not waited for"
+    own_nats.start()
+    await soon(lambda: queue.up)
+    work = await queue.pull(5.0)
+    assert work is not None
+    assert work.data == b"kept"
+    await work.ack()
+    assert changes == [True, False, True]
+    await queue.close()
+
+
+@pytest.mark.servers
+async def test_a_nats_that_comes_back_empty_is_given_its_stream_again(own_nats, tmp_path):
+    queue = NatsQueue("hello", own_nats.url)
+    queue.start()
+    await soon(lambda: queue.up)
+    await queue.push("one", b"lost")
+    own_nats.kill()
+    await soon(lambda: not queue.up)
+    own_nats.folder = tmp_path / "fresh"
+    own_nats.folder.mkdir()
+    own_nats.start()
+    await soon(lambda: queue.up)
+    await queue.push("two", b"new")
+    work = await queue.pull(5.0)
+    assert work is not None
+    assert work.data == b"new"
+    await work.ack()
+    await queue.close()
+
+
+@pytest.mark.servers
+async def test_a_stream_that_is_deleted_under_us_is_made_again(nats):
+    one, two = (NatsQueue("deleted", nats.url) for _ in range(2))
+    for queue in (one, two):
+        queue.start()
+        await soon(lambda queue=queue: queue.up)
+    await one.push("a", b"x")
+    assert await two.delete() is True
+    assert await two.delete() is False
+    for _ in range(20):
+        try:
+            await one.push("b", b"y")
+            break
+        except (Down, Refused):
+            await asyncio.sleep(0.05)
+    assert await one.depth() == 1
+    await one.delete()
+    await one.close()
+    await two.close()
+
+
+@pytest.mark.servers
+async def test_without_jetstream_the_message_says_what_to_do(tmp_path):
+    server = Nats(tmp_path / "bare", jetstream=False)
+    server.start()
+    queue = NatsQueue("hello", server.url)
+    try:
+        queue.start()
+        await soon(lambda: queue.up)
+        message = f"^NATS at {place_of(server.url)} has no JetStream; start it with -js$"
+        for call in (queue.push("id", b"x"), queue.pull(0.1), queue.depth()):
+            with pytest.raises(Refused, match=message):
+                await call
+        assert queue.problem == f"NATS at {place_of(server.url)} has no JetStream; start it with -js"
+    finally:
+        await queue.close()
+        server.kill()
+
+
+async def test_a_nats_that_never_was_is_waited_for_quietly(caplog):
+    queue = NatsQueue("hello", f"nats://user:geheim@127.0.0.1:{free_port()}")
+    queue.start()
+    await soon(lambda: queue.problem is not None)
+    assert queue.problem == f"NATS at {place_of(queue._url)} does not answer"
+    with pytest.raises(Down):
+        await queue.push("id", b"x")
+    await queue.close()
+    assert "geheim" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_every_exception_of_the_client_is_mapped():
+    import nats.errors
+    import nats.js.errors
+
+    queue = NatsQueue("hello", "nats://127.0.0.1:4222")
+    kinds = [
+        one
+        for module in (nats.errors, nats.js.errors)
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, nats.errors.Error)
+    ]
+    assert len(kinds) > 40
+
+    given = {"SlowConsumerError": ("subject", "reply", 1, None)}
+
+    async def fail(error):
+        raise error
+
+    for kind in kinds:
+        error = kind(*given.get(kind.__name__, ()))
+        with pytest.raises((Down, Refused)):
+            await queue._call(fail(error))
