@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -180,6 +182,20 @@ def test_run_gives_the_command_the_hosts_and_gives_back_its_status() -> None:
     done = lab_command("run", "1", "--", "no-such-command")
     sentence = "lab: cannot run no-such-command: No such file or directory\n"
     assert (done.returncode, done.stderr) == (1, sentence)
+
+
+@pytest.mark.lab
+def test_ctrl_c_is_for_the_command() -> None:
+    script = "trap 'exit 5' INT; echo ready; sleep 300 & wait"
+    command = [sys.executable, PROGRAM, "run", "1", "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "ready\n"
+            os.killpg(run.pid, signal.SIGINT)
+            assert run.wait(GONE_WITHIN_S) == 5
+        finally:
+            run.kill()
 
 
 @pytest.mark.lab

@@ -110,7 +110,7 @@ class Lab:
             "owner_pid": None if detached else os.getpid(),
             "person": int(os.environ["SUDO_UID"]) if "SUDO_UID" in os.environ else None,
         }
-        self._launch(config)
+        self._launch(config, detached)
         self._load()
         return self.hosts
 
@@ -123,7 +123,11 @@ class Lab:
         except LabError:
             pass  # the controller ended by itself; the janitor is at work
         if self._controller is not None:
-            self._controller.wait(GONE_WITHIN_S)
+            try:
+                self._controller.wait(GONE_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                Cgroup(self.cgroup).kill()
+                self._controller.wait(GONE_WITHIN_S)
             self._controller = None
         deadline = time.monotonic() + GONE_WITHIN_S
         while self.folder.exists():
@@ -174,26 +178,31 @@ class Lab:
         shutil.rmtree(self.folder)
         self.folder.mkdir(mode=0o755)
 
-    def _launch(self, config: Mapping[str, Any]) -> None:
+    def _launch(self, config: Mapping[str, Any], detached: bool) -> None:
+        command = [sys.executable, "-B", "-m", "tests.lab.control", json.dumps(config)]
         with (self.folder / "controller.log").open("wb") as log:
-            self._controller = subprocess.Popen(
-                [sys.executable, "-B", "-m", "tests.lab.control", json.dumps(config)],
+            controller = subprocess.Popen(
+                ["setsid", "--fork", *command] if detached else command,
                 cwd=CHECKOUT,
                 env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(CHECKOUT)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,
+                start_new_session=not detached,
             )
-        assert self._controller.stdout is not None
-        with self._controller.stdout as answers:
+        if detached:
+            controller.wait()  # `setsid` ends at once, and what it started is nobody's child
+        else:
+            self._controller = controller
+        assert controller.stdout is not None
+        with controller.stdout as answers:
             ready = select.select([answers], [], [], READY_WITHIN_S)[0]
             line = answers.readline() if ready else b""
         if line and json.loads(line)["ok"]:
             return
         why = json.loads(line)["error"] if line else self._last_words()
         if not ready:
-            self._controller.terminate()
+            Cgroup(self.cgroup).kill()
         self.stop()
         raise LabError(f"the lab did not start: {why}")
 

@@ -19,6 +19,7 @@ TOOLS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "setsid": "util-linux",
 }
 SYSTEMD_FILES = {
     "/lib/systemd/systemd": "systemd",
