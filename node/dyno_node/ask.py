@@ -62,4 +62,6 @@ def _read(connection: http.client.HTTPConnection, answer: http.client.HTTPRespon
         if not chunk:
             break
         content += chunk
+    if answer.length and len(content) < MAX_BYTES:
+        raise http.client.IncompleteRead(content, answer.length)  # reading in pieces does not notice
     return content[:MAX_BYTES]

@@ -46,6 +46,11 @@ def place(name: str, pid: int) -> str | None:
     return None
 
 
+def find(name: str) -> str | None:
+    """The cgroup of this name where `place` would have made it, if there is one."""
+    return next((str(base / name) for base in bases() if (base / name).is_dir()), None)
+
+
 def pids(folder: str | None) -> list[int]:
     """Every process in the cgroup and in those below it."""
     if folder is None:

@@ -36,7 +36,11 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
     if held is None:
         return _no(f"another start or stop of {unit.unit} has been going on for {VERB_LOCK_S:.0f} s")
     with held:
-        return _found(unit, place) or _launch(unit, place)
+        answer = _found(unit, place) or _launch(unit, place)
+        if answer.get("held"):
+            # A supervisor whose own `start` was killed came to hold the unit between our look and our launch.
+            answer = _found(unit, place) or _launch(unit, place)
+        return answer
 
 
 def _found(unit: Unit, place: UnitDir) -> dict[str, Any] | None:

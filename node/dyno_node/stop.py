@@ -116,6 +116,14 @@ def _service(place: UnitDir) -> str | None:
     return cgroup.name_for(unit.mark, place.path) + ".service" if unit.backend == "systemd" else None
 
 
+def _group(place: UnitDir) -> str | None:
+    """The unit's cgroup, where no state names it."""
+    try:
+        return cgroup.find(cgroup.name_for(load(place).mark, place.path))
+    except BadUnit:
+        return None
+
+
 def _loaded(service: str) -> bool:
     return service in systemd.units(service)
 
@@ -131,7 +139,7 @@ def _end_rest(place: UnitDir, grace_s: float) -> list[proc.Process]:
     # Of another boot, neither pid nor cgroup means anything now; marks are of living processes only.
     current = old if old is not None and old.boot_id == clock.boot_id() else None
     main = current.process if current else None
-    group = current.cgroup if current else None
+    group = current.cgroup if current else _group(place)
 
     def find() -> list[proc.Process]:
         running = [main] if main is not None and proc.alive(main) else []

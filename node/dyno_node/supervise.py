@@ -28,7 +28,7 @@ from dyno_node.signals import Signals
 from dyno_node.state import State
 from dyno_node.unit import BadUnit, Unit, UnitDir, load
 
-LOCK_S = 5.0
+LOCK_S = 1.0  # whoever only looks holds it for microseconds
 SETTLE_S = 0.1  # a unit that ends within this time of its first start is not started again: it cannot work
 _WAKE_S = 1.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,7 +40,7 @@ def main(folder: str, ear: str) -> int:
     try:
         held = lock.take(place.supervisor_lock, LOCK_S)
         if held is None:
-            talk.tell(ear, {"ok": False, "error": "another supervisor holds the unit"})
+            talk.tell(ear, {"ok": False, "held": True, "error": "another supervisor holds the unit"})
             return 0
         unit = load(place)
         _detach(place)
@@ -124,8 +124,10 @@ class Supervisor:
         return {"ok": True, "already": False, "adopted": True, "pid": process.pid, "phase": "running"}
 
     def _first_start(self, old: State | None) -> dict[str, Any]:
-        if old is not None and old.boot_id == self._state.boot_id:
-            self._state = self._state.entered("starting", cgroup=old.cgroup)
+        known = old.cgroup if old is not None and old.boot_id == self._state.boot_id else None
+        # A state that a power loss tore does not name the cgroup, which may hold what no mark gives away.
+        group = known or cgroup.find(cgroup.name_for(self._unit.mark, self._place.path))
+        self._state = self._state.entered("starting", cgroup=group)
         remains = end.end(self._find, None, grace_s=self._unit.stop_grace_s, group=self._state.cgroup)
         if remains:
             return self._give_up("processes of an earlier run do not end", left=end.left(remains))

@@ -103,7 +103,7 @@ class Program:
         return dict(units[folder.name])
 
     def end(self) -> None:
-        """Stop every unit; then nothing may carry our marks. Fails the test otherwise, after killing it."""
+        """Stop every unit; then nothing may be left of them. Fails the test otherwise, after killing it."""
         for folder in self.units:
             if folder.is_dir():
                 self.stop(folder, 0.1)
@@ -111,6 +111,8 @@ class Program:
         for each in left:
             proc.send(each.process, signal.SIGKILL)
         assert not left
+        names = [cgroup.name_for(f"test/n1/{folder.name}", folder) for folder in self.units]
+        assert [name for name in names if cgroup.find(name)] == []
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -164,6 +166,5 @@ def stranger(*argv: str) -> Iterator[proc.Process]:
             popen.kill()
 
 
-def no_cgroup_left() -> bool:
-    found = [folder for base in cgroup.bases() for folder in base.glob(f"{cgroup.PREFIX}test:*")]
-    return not found
+def no_cgroup_left(folder: Path) -> bool:
+    return cgroup.find(cgroup.name_for(f"test/n1/{folder.name}", folder)) is None

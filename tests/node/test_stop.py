@@ -44,7 +44,7 @@ def test_a_stopped_unit_is_gone_and_says_how_it_ended(program: Program) -> None:
     assert not any(proc.alive(each) for each in its)
     now = state(folder)
     assert (now["phase"], now["pid"], now["exit"]) == ("stopped", None, {"signal": 15})
-    assert no_cgroup_left()
+    assert no_cgroup_left(folder)
 
 
 def test_a_stop_again_and_a_stop_of_nothing_are_fine(program: Program) -> None:
@@ -87,7 +87,7 @@ def test_evil_processes_end_when_their_supervisor_was_killed(program: Program) -
         proc.send(each, signal.SIGKILL)
     assert len(alive) <= bare
     assert state(folder)["phase"] == "stopped"
-    assert no_cgroup_left()
+    assert no_cgroup_left(folder)
 
 
 def test_marks_find_them_without_supervisor_and_cgroup(plain: Program) -> None:
@@ -160,7 +160,7 @@ def test_a_supervisor_that_dies_while_it_stops_is_replaced_by_the_stop(program: 
     alive = [each for each in its if proc.alive(each)]
     for each in alive:  # as above: one may have cleared its environment
         proc.send(each, signal.SIGKILL)
-    assert len(alive) <= (state(folder)["cgroup"] is None and not no_cgroup_left())
+    assert len(alive) <= (state(folder)["cgroup"] is None and not no_cgroup_left(folder))
 
 
 def test_sigterm_to_the_supervisor_is_a_stop(program: Program) -> None:
