@@ -174,6 +174,7 @@ def _runtime(site: Site) -> Iterator[Step]:
         site.root,
         site.kit.requirements,
         python=site.python_given,
+        is_own=site.python_is_own,
         wheelhouse=wheelhouse,
         index_url=site.index_url,
     )

@@ -39,6 +39,7 @@ class Site:
     ports: PortBook
     kit: Kit
     python_given: str | None
+    python_is_own: bool = False
     index_url: str | None = None
     seen: NodeSeen | None = None
 
@@ -98,6 +99,7 @@ def site(
         ports=PortBook(machine.name, recorded, seen.listening if seen else frozenset()),
         kit=kit,
         python_given=machine.python or (own_python if machine.is_local else None),
+        python_is_own=machine.is_local and not machine.python,
         index_url=index_url,
         seen=seen,
     )

@@ -85,11 +85,14 @@ class MakeEnvironment(Step):
     root: str
     requirements: tuple[str, ...]
     python: str | None = None
+    is_own: bool = False  # the very environment that runs dynoctl
     wheelhouse: str | None = None
-    index_url: str | None = None
+    index_url: str | None = field(default=None, repr=False)
 
     @property
     def title(self) -> str:
+        if self.is_own:
+            return "check dynoctl's own Python environment"
         if self.python:
             return f"check the environment of {self.python}"
         source = "a wheelhouse" if self.wheelhouse else "a package index"

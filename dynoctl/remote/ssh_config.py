@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,22 +44,24 @@ class SshConfig:
     def __init__(self, files: Iterable[ConfigFile] = (), find: Find = lambda pattern: []) -> None:
         self._files = tuple(files)
         self._find = find
-        self._same_for_all: SSHConfig | None = None
+        self._parsed_for: dict[tuple[str | None, int | None], SSHConfig] = {}
 
     @classmethod
     def read(cls, user: str = "~/.ssh/config", system: str = "/etc/ssh/ssh_config") -> SshConfig:
         """The user's file, then the system's; one that is not there is empty. Raises UsageError."""
         return cls([file for path in (user, system) for file in find_files(path)], find_files)
 
-    def lookup(self, host: str) -> dict[str, Any]:
+    def lookup(self, host: str, *, user: str | None = None, port: int | None = None) -> dict[str, Any]:
         """The options for `host`, keys in lower case, tokens expanded; `identityfile` is a list.
+
+        `user` and `port` stand before everything in the files, as on the command line of `ssh`.
 
         Raises:
             UsageError: the files hold something that cannot be understood.
         """
         names = " and ".join(file.path for file in self._files)
         try:
-            return dict(self._parsed(host).lookup(host))
+            return dict(self._parsed(host, user, port).lookup(host))
         except ImportError:
             raise UsageError(f"{names}: `Match exec` is not supported", next=_WAY_OUT) from None
         except UsageError:
@@ -69,53 +71,56 @@ class SshConfig:
                 f"{names} cannot be understood: {error}", next=f"ssh -G {shlex.quote(host)}"
             ) from error
 
-    def _parsed(self, host: str) -> SSHConfig:
+    def _parsed(self, host: str, user: str | None, port: int | None) -> SSHConfig:
         from paramiko import SSHConfig
 
-        if self._same_for_all is None:
-            expansion = _Expansion(host, self._find)
-            lines = [line for file in self._files for line in ("Host *", *expansion.lines(file))]
-            parsed = SSHConfig.from_text("\n".join(lines))
+        if (user, port) not in self._parsed_for:
+            head = [f"user {user}"] if user else []
+            head += [f"port {port}"] if port else []
+            expansion = _Expansion(host, self._find, head)
+            for file in self._files:
+                expansion.read(file)
+            parsed = SSHConfig.from_text("\n".join(expansion.lines))
             if expansion.depends_on_host:
                 return parsed
-            self._same_for_all = parsed
-        return self._same_for_all
+            self._parsed_for[user, port] = parsed
+        return self._parsed_for[user, port]
 
 
 class _Expansion:
-    """The text of the files for one host, without `Include`."""
+    """The lines of the files for one host, without `Include`."""
 
-    def __init__(self, host: str, find: Find) -> None:
+    def __init__(self, host: str, find: Find, head: list[str]) -> None:
         self._host = host
         self._find = find
-        self._done: list[str] = []
+        self.lines = head
         self.depends_on_host = False
 
-    def lines(self, file: ConfigFile, depth: int = 0) -> Iterator[str]:
+    def read(self, file: ConfigFile, depth: int = 0) -> None:
+        """Add a file. It begins where any host is meant."""
         if depth > INCLUDE_DEPTH:
             raise UsageError(f"{file.path}: more than {INCLUDE_DEPTH} levels of `Include`")
+        self.lines.append("host *")
         block = ""
         for line in file.text.splitlines():
             keyword, value = _split(line)
             if keyword == "include":
                 if self._applies(block):
-                    yield from self._included(value, file, depth)
+                    self._include(value, file, depth)
                 continue
             if keyword in ("host", "match"):
                 block = f"{keyword} {value}"
             if keyword:
-                self._done.append(f"{keyword} {value}")
-                yield self._done[-1]
+                self.lines.append(f"{keyword} {value}")
 
-    def _included(self, value: str, file: ConfigFile, depth: int) -> Iterator[str]:
+    def _include(self, value: str, file: ConfigFile, depth: int) -> None:
         for pattern in shlex.split(value):
             path = pattern if pattern.startswith(("/", "~")) else f"{file.folder}/{pattern}"
             for found in self._find(path):
-                yield from self.lines(ConfigFile(found.path, found.text, file.folder), depth + 1)
-                # An `Include` ends where it stands: what follows belongs again to the block around it, and
-                # that block applies to this host, or the file would not have been read.
-                self._done.append("Host *")
-                yield "Host *"
+                self.read(ConfigFile(found.path, found.text, file.folder), depth + 1)
+        # What follows belongs again to the block around the `Include`; that one applies to this host, or the files
+        # would not have been read.
+        self.lines.append("host *")
 
     def _applies(self, block: str) -> bool:
         """Whether the block around an `Include` applies to the host; asked of paramiko with a key of our own."""
@@ -124,7 +129,7 @@ class _Expansion:
         from paramiko import SSHConfig
 
         self.depends_on_host = True
-        asked = SSHConfig.from_text("\n".join([*self._done, block, f"{_PROBE} yes"]))
+        asked = SSHConfig.from_text("\n".join([*self.lines, block, f"{_PROBE} yes"]))
         return _PROBE in asked.lookup(self._host)
 
 

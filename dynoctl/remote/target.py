@@ -94,15 +94,15 @@ def _resolve(
 ) -> Target:
     if len(via) > HOPS or host in via:
         raise UsageError(f"{node}: the ProxyJump of {host} goes in a circle: {' → '.join([*via, host])}")
-    options = config.lookup(host)
+    options = config.lookup(host, user=settings.user, port=settings.port)
     jump = str(options.get("proxyjump") or "none")
     command = options.get("proxycommand")
     target = Target(
         node=node,
         host=host,
         hostname=str(options.get("hostname", host)),
-        port=settings.port or _number(node, host, options, "port", PORT),
-        user=settings.user or str(options.get("user", person.user)),
+        port=_number(node, host, options, "port", PORT),
+        user=str(options.get("user", person.user)),
         agent=_agent(options.get("identityagent"), person.agent),
         known_hosts=_known_hosts(options),
         host_key_alias=options.get("hostkeyalias"),

@@ -12,6 +12,8 @@ from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules import gpus, machines, places, ports, services, support, work
 
+MAX_UNITS = 4096
+
 Rule = Callable[[Topology], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
@@ -28,4 +30,10 @@ RULES: tuple[Rule, ...] = (
 
 def findings(topology: Topology) -> Iterator[Finding]:
     """What all rules find."""
+    asked = places.units(topology)
+    if asked > MAX_UNITS:
+        # The other rules look at every unit, so this one comes alone.
+        return iter(
+            [Finding(("roles",), f"{asked:,} units are too many (at most {MAX_UNITS:,})", at_key=True)]
+        )
     return chain.from_iterable(rule(topology) for rule in RULES)

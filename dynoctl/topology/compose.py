@@ -58,12 +58,15 @@ class _Open:
     merged: list[_Built] = field(default_factory=list)
 
 
-def compose(text: str, problems: list[Problem], origin: str | None = None) -> Node | None:
-    """The tree of `text`; all marks carry `origin`. Appends to `problems`; None where there is no tree."""
+def compose(text: str, problems: list[Problem], origin: Mark | None = None) -> Node | None:
+    """The tree of `text`. Appends to `problems`; None where there is no tree.
+
+    Where `origin` is given, it is the mark of everything.
+    """
     try:
         if len(text) > MAX_CHARS:
             raise Unreadable(
-                Mark(1, 1, origin=origin),
+                origin or Mark(1, 1),
                 f"{len(text):,} characters are too many for a topology (at most {MAX_CHARS:,})",
             )
         return _Composer(problems, origin).tree(YAML(typ="safe", pure=True).parse(text))
@@ -84,7 +87,7 @@ def scalar_value(text: str) -> bool | int | float | str | None:
 
 
 class _Composer:
-    def __init__(self, problems: list[Problem], origin: str | None) -> None:
+    def __init__(self, problems: list[Problem], origin: Mark | None) -> None:
         self.problems = problems
         self.origin = origin
         self.anchors: dict[str, _Built] = {}
@@ -111,10 +114,13 @@ class _Composer:
     def _on_AliasEvent(self, event: Any) -> None:
         target = self.anchors.get(event.anchor)
         if target is None:
-            raise Unreadable(
-                self._mark(event),
-                f"'*{event.anchor}' stands for '&{event.anchor}', which has not ended before it",
+            inside = any(above.anchor == event.anchor for above in self.stack)
+            why = (
+                f"stands inside '&{event.anchor}' itself"
+                if inside
+                else f"stands for '&{event.anchor}', which is not above"
             )
+            raise Unreadable(self._mark(event), f"'*{event.anchor}' {why}")
         self._add(target, None)
 
     def _on_MappingStartEvent(self, event: Any) -> None:
@@ -134,9 +140,11 @@ class _Composer:
         self._add(ended.built, ended.anchor)
 
     def _mark(self, event: Any) -> Mark:
+        if self.origin is not None:
+            return self.origin
         start, end = event.start_mark, event.end_mark
         width = end.column - start.column if end.line == start.line else 1
-        return Mark(start.line + 1, start.column + 1, max(1, width), self.origin)
+        return Mark(start.line + 1, start.column + 1, max(1, width))
 
     def _no_tag(self, event: Any) -> None:
         if event.ctag is not None:
@@ -193,10 +201,22 @@ class _Composer:
         first = parent.built.node.entries.setdefault(entry.key, entry)
         if first is not entry:
             here = f"; first in line {first.mark.line}" if self.origin is None else ""
-            self.problems.append(Problem(entry.mark, entry.key, f"the key stands here again{here}"))
+            self.problems.append(
+                Problem(entry.mark, self._path(entry.key), f"the key stands here again{here}")
+            )
         entry.node = built.node
         if isinstance(built.node, Scalar) and built.node.plain and not built.node.text:
             built.node.mark = entry.mark  # nothing stands there, so the key is what can be pointed at
+
+    def _path(self, key: str) -> str:
+        """The path of a key of the innermost map."""
+        steps = []
+        for above in self.stack[:-1]:
+            node = above.built.node
+            steps.append(
+                str(len(node.items)) if isinstance(node, List) else above.key.key if above.key else "?"
+            )
+        return ".".join([*steps, key])
 
     def _merge(self, into: _Built, source: Node) -> None:
         """`<<`: entries of other maps, where the map has none of its own."""

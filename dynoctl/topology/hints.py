@@ -6,13 +6,14 @@ In: names and nodes. Out: sentences and hints for problems.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 
 from msgspec import inspect as types
 
 from dynoctl.topology.document import List, Map, Node, Path, Scalar
-from dynoctl.topology.kinds import Kind
+from dynoctl.topology.kinds import Key, Kind
 from dynoctl.topology.secret import masked
 
 MAX_SHOWN = 40
@@ -26,6 +27,7 @@ _RESERVED_VARIABLES = ("DYNO_", "PYTHONPATH")
 _NUMBERS = re.compile(
     r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|[-+]?[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+"
 )
+_DIGITS = re.compile(r"[0-9]+")
 _FLAGS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
@@ -42,6 +44,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean '{meant}'?" if meant else None
 
 
+def close_name(name: str, known: Sequence[str]) -> str:
+    """The name that was probably meant, else all there are. Names that differ in their numbers are all as close."""
+    meant = close(name, known)
+    if meant and _DIGITS.sub("", meant) != _DIGITS.sub("", name):
+        return f"did you mean '{meant}'?"
+    return f"there is {', '.join(known)}" if len(known) == 1 else f"there are {', '.join(known)}"
+
+
 def one_of(known: Sequence[str]) -> str:
     """`a`, `a or b`, `a, b or c`."""
     return " or ".join(part for part in (", ".join(known[:-1]), known[-1]) if part) if known else "none"
@@ -55,6 +65,11 @@ def unknown_key(name: str, meant: str | None, known: Sequence[str], path: Path) 
     if meant:
         return "unknown key", f"did you mean '{meant}'?"
     return "unknown key", f"known here: {', '.join(known)}"
+
+
+def example(key: Key) -> str:
+    """How a key that is missing may look, as `model: {id: hello}`."""
+    return f"such as `{key.name}: {json.dumps(key.kind.examples[0])}`".replace('"', "")
 
 
 def reserved_variable(name: str) -> bool:

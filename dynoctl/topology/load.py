@@ -6,7 +6,8 @@ is read by `dynoctl.cli.files`; nothing here does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from dynoctl.topology.check import findings
 from dynoctl.topology.compose import compose
@@ -14,7 +15,7 @@ from dynoctl.topology.document import Map, Mark, Node, Path, locate
 from dynoctl.topology.model import Topology
 from dynoctl.topology.overrides import override
 from dynoctl.topology.problem import InvalidTopology, Problem
-from dynoctl.topology.reader import Reader
+from dynoctl.topology.reader import MAX_PROBLEMS, Reader, TooManyProblems
 
 
 def parse(content: bytes | str, name: str, overrides: Sequence[str] = ()) -> Topology:
@@ -28,11 +29,14 @@ def parse(content: bytes | str, name: str, overrides: Sequence[str] = ()) -> Top
     root = _tree(text, problems) if text is not None else None
     if root is None:
         raise InvalidTopology(name, problems, text or "")
-    for argument in overrides:
-        root = override(root, argument, problems)
+    for number, argument in enumerate(overrides, start=1):
+        root = override(root, argument, number, problems)
     reader = Reader(root, problems)
-    topology: Topology = reader.section(root, Topology)
-    problems += _located(topology, root, reader.faulty)
+    try:
+        topology: Topology = reader.section(root, Topology)
+    except TooManyProblems:
+        raise InvalidTopology(name, problems, text or "") from None
+    problems += islice(_located(topology, root, reader.faulty), MAX_PROBLEMS)
     if problems:
         raise InvalidTopology(name, problems, text or "")
     return topology
@@ -64,15 +68,13 @@ def _tree(text: str, problems: list[Problem]) -> Map | None:
     return root
 
 
-def _located(topology: Topology, root: Node, faulty: set[Path]) -> list[Problem]:
+def _located(topology: Topology, root: Node, faulty: set[Path]) -> Iterator[Problem]:
     """What the rules find, without what only follows from a value that could not be read."""
-    problems = []
     for finding in findings(topology):
         if any(_related(finding.path, path) for path in faulty):
             continue
         place = locate(root, finding.path, key=finding.at_key)
-        problems.append(Problem(place.mark, place.path, finding.message, finding.hint))
-    return problems
+        yield Problem(place.mark, place.path, finding.message, finding.hint)
 
 
 def _related(path: Path, faulty: Path) -> bool:

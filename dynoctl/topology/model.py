@@ -33,7 +33,10 @@ class Topology(Part, frozen=True, dict=True):
         Engine,
         Meta(description="What makes the tokens; a role may override any key.", examples=[{"kind": "hello"}]),
     ]
-    roles: Annotated[Roles, Meta(description="Who does the work, and where.", examples=[{}])]
+    roles: Annotated[
+        Roles,
+        Meta(description="Who does the work, and where.", examples=[{"frontend": [{}], "decode": [{}]}]),
+    ]
     ssh: Annotated[Ssh, Meta(description="How nodes are reached; a node may override it.")] = Ssh()
     nodes: Annotated[
         dict[Label, Node], Meta(description="The machines, by name; where absent, this machine, as `local`.")

@@ -13,16 +13,16 @@ from dynoctl.topology.problem import Problem
 _NODE_FOR_SHORT = (("services", "etcd"), ("services", "nats"))
 
 
-def override(root: Map, argument: str, problems: list[Problem]) -> Map:
-    """`root` with the leaf that `argument` names replaced; unchanged where the argument makes no sense."""
-    mark = Mark(0, 0, origin=f"--set {argument}")
+def override(root: Map, argument: str, number: int, problems: list[Problem]) -> Map:
+    """`root` with the leaf that `argument`, the `number`-th, names replaced; unchanged where it makes no sense."""
+    mark = Mark(number, 0, origin=f"--set {argument}")
     path, equals, text = argument.partition("=")
     steps = tuple(step.strip() for step in path.split("."))
     if not equals or not all(steps) or len(steps) > MAX_DEPTH:
         problems.append(Problem(mark, "", "expected KEY=VALUE, such as roles.decode.tp=4"))
         return root
     before = len(problems)
-    value = compose(text, problems, mark.origin)
+    value = compose(text, problems, mark)
     if len(problems) > before:
         return root
     try:

@@ -13,7 +13,8 @@ from dynoctl.errors import TopologyError
 from dynoctl.topology.document import Mark
 from dynoctl.topology.secret import masked
 
-MAX_WIDTH = 110
+MAX_WIDTH = 110  # of a source line as it is shown
+MAX_LINE = 2000  # of a source line that is shown at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,8 @@ def rendered(problem: Problem, name: str, lines: Sequence[str]) -> list[str]:
     place = masked(mark.origin) if mark.origin else f"{name}:{mark.line}:{mark.column}"
     head = ": ".join(part for part in (place, problem.path, problem.message) if part)
     hint = [f"    {problem.hint}"] if problem.hint else []
-    if mark.origin or not (1 <= mark.line <= len(lines)) or not lines[mark.line - 1].strip():
-        return [head, *hint]
-    return [head, *_excerpt(mark, lines[mark.line - 1]), *hint]
+    line = lines[mark.line - 1] if mark.origin is None and mark.line <= len(lines) else ""
+    return [head, *(_excerpt(mark, line) if line.strip() and len(line) <= MAX_LINE else []), *hint]
 
 
 def _excerpt(mark: Mark, line: str) -> list[str]:

@@ -23,6 +23,13 @@ _URL = re.compile(r"[a-z]+://[^\s/?#]+[^\s]*\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+MAX_PROBLEMS = 100
+
+
+class TooManyProblems(Exception):
+    """So much is wrong that reading on helps nobody."""
+
+
 class _Unread:
     """Stands for a value that could not be read."""
 
@@ -32,7 +39,11 @@ UNREAD: Final = _Unread()
 
 @dataclass(slots=True)
 class Reader:
-    """Reads one tree. `problems` and `faulty` fill while it reads."""
+    """Reads one tree. `problems` and `faulty` fill while it reads.
+
+    Raises:
+        TooManyProblems: at the hundredth problem.
+    """
 
     root: Node
     problems: list[Problem]
@@ -57,7 +68,7 @@ class Reader:
         if entry is not None:
             value = self.value(entry.node, key.kind, here)
         elif key.required:
-            value = self._fault(node.mark, here, "is missing", f"expected {expected(key.kind)}")
+            value = self._fault(node.mark, here, "is missing", hints.example(key))
         else:
             return UNREAD
         if not isinstance(value, _Unread):
@@ -119,7 +130,7 @@ class Reader:
         for key, entry in node.entries.items():
             here = (*path, key)
             if self._text(key, name) is None:
-                self._fault(entry.mark, here, f"the name is not {expected(name)}", key_of=True)
+                self._fault(entry.mark, here, f"expected {expected(name)}, found {key!r}")
             values[key] = (
                 self.section(entry.node, item.type.cls, here)
                 if isinstance(entry.node, Map)
@@ -200,8 +211,9 @@ class Reader:
         """Report keys that no section has; where one is clearly meant, go on as if it stood there."""
         for written in [key for key in node.entries if key not in keys]:
             entry = node.entries[written]
-            meant = hints.close(written, [key for key in keys if key not in node.entries])
-            message, hint = hints.unknown_key(written, meant, tuple(keys), path)
+            free = [key for key in keys if key not in node.entries]
+            meant = hints.close(written, free)
+            message, hint = hints.unknown_key(written, meant or hints.close(written, keys), tuple(keys), path)
             self._fault(entry.mark, (*path, written), message, hint)
             if meant:
                 node.entries[meant] = node.entries.pop(written)
@@ -211,11 +223,11 @@ class Reader:
             hint = "give it a value, or remove the key"
         return self._fault(node.mark, path, f"expected {words}, found {hints.found(node)}", hint)
 
-    def _fault(
-        self, mark: Mark, path: Path, message: str, hint: str | None = None, *, key_of: bool = False
-    ) -> _Unread:
+    def _fault(self, mark: Mark, path: Path, message: str, hint: str | None = None) -> _Unread:
         self.faulty.add(path)
         self.problems.append(Problem(mark, locate(self.root, path).path, message, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise TooManyProblems
         return UNREAD
 
 

@@ -14,7 +14,9 @@ MASK = "***"
 _SECRET_WORD = r"(?:token|secret|passw(?:or)?d|passphrase|credential|api_?key|access_?key|private_?key)"
 _SECRET_KEY = re.compile(rf"(?i){_SECRET_WORD}|(?:^|_)(?:pass|pwd|auth)$")
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
-_SECRET_ENTRY = re.compile(rf"(?i)[\w-]*(?:{_SECRET_WORD}[\w-]*|_(?:pass|pwd|auth))['\"]?\s*[:=]\s*(?=\S)")
+_SECRET_ENTRY = re.compile(
+    rf"(?i)(?:{_SECRET_WORD}[\w-]*|(?<![a-z0-9])(?:pass|pwd|auth))['\"]?\s*[:=]\s*(?=\S)"
+)
 _FLOW_VALUE = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|[^,}\]]+")
 
 

@@ -30,6 +30,7 @@ _SENTENCES: tuple[tuple[str, str, str | None, bool], ...] = (
     (r"expected ',' or '\]'", "a ',' or the closing ']' of the list is missing before this", None, False),
     (r"expected ',' or '}', but got '<stream end>'", "this map is never closed with '}}'", None, True),
     (r"expected ',' or '}'", "a ',' or the closing '}}' of the map is missing before this", None, False),
+    (r"expected the node content", "a value is missing here", None, False),
     (r"found unexpected end of stream", "this quote is never closed", None, True),
     (
         r"found unknown escape character '(.)'",
@@ -52,7 +53,7 @@ _SENTENCES: tuple[tuple[str, str, str | None, bool], ...] = (
 )
 
 
-def syntax_problem(error: Exception, text: str, origin: str | None) -> Problem:
+def syntax_problem(error: Exception, text: str, origin: Mark | None) -> Problem:
     """The problem behind an exception of the parser."""
     said = str(getattr(error, "problem", None) or "")
     for pattern, sentence, hint, from_start in _SENTENCES:
@@ -60,7 +61,7 @@ def syntax_problem(error: Exception, text: str, origin: str | None) -> Problem:
             mark = _mark(error, text, origin, from_start)
             return Problem(mark, "", f"not YAML: {sentence.format(*found.groups())}", hint)
     mark = _mark(error, text, origin, False)
-    if character := getattr(error, "character", None):
+    if (character := getattr(error, "character", None)) is not None:
         return Problem(mark, "", f"not text: a character U+{_code(character):04X} stands here")
     return Problem(mark, "", f"not YAML: {said or 'it cannot be read on from here'}")
 
@@ -69,10 +70,12 @@ def _code(character: Any) -> int:
     return ord(character) if isinstance(character, str) else int(character)
 
 
-def _mark(error: Exception, text: str, origin: str | None, from_start: bool) -> Mark:
+def _mark(error: Exception, text: str, origin: Mark | None, from_start: bool) -> Mark:
+    if origin is not None:
+        return origin
     start, place = getattr(error, "context_mark", None), getattr(error, "problem_mark", None)
     mark = (start if from_start else place) or place or start
     if mark is not None:
-        return Mark(mark.line + 1, mark.column + 1, origin=origin)
+        return Mark(mark.line + 1, mark.column + 1)
     before = text[: getattr(error, "position", 0) or 0]
-    return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1, origin=origin)
+    return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)

@@ -46,7 +46,7 @@ def make(
         shutil.rmtree(folder, ignore_errors=True)
         if python:
             folder.mkdir(mode=0o700)
-            yield f"checking {python}"
+            yield "importing what the runtime needs"
             _check(str(Path(python).expanduser()))
         else:
             yield from _build(folder, requirements, wheelhouse, index_url)

@@ -21,7 +21,12 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class Refused(Exception):
-    """The far end closed the connection before or while the two sides said hello: worth another try."""
+    """The far end closed the connection before or while the two sides said hello: worth another try.
+
+    `command` is how the ProxyCommand ended, where there was one and that is why.
+    """
+
+    command: str | None = None
 
 
 Failure = Callable[[Target, Exception], DynoctlError]
@@ -57,6 +62,16 @@ def unreachable(target: Target, message: str, *, next: str | None = None) -> Unr
     return Unreachable(target.node, message, next=next or target.login)
 
 
+def hung_up(target: Target, tries: int, last: Refused) -> Unreachable:
+    """All tries ended with the far end hanging up."""
+    if last.command is not None:
+        return unreachable(
+            target, f"the ProxyCommand for {target.where} ended {tries} times, at last with {last.command}"
+        )
+    why = "too many at once? see MaxStartups in its sshd_config"
+    return unreachable(target, f"{target.where} closed the connection {tries} times before SSH began ({why})")
+
+
 def session_refused(target: Target) -> Unreachable:
     """No session could be opened on a connection that stands, and we hold no other."""
     return unreachable(
@@ -65,9 +80,9 @@ def session_refused(target: Target) -> Unreachable:
     )
 
 
-def not_forwarded(target: Target, hop: Target, error: said.ChannelException) -> Unreachable:
+def not_forwarded(target: Target, hop: str, why: str) -> Unreachable:
     """The hop is there and did not get us any further."""
-    return unreachable(target, f"the hop {hop.where} cannot connect to {target.where} ({error.text})")
+    return unreachable(target, f"the hop {hop} cannot connect to {target.where} ({why})")
 
 
 def command_refused(target: Target, error: Exception) -> Unreachable:
@@ -168,7 +183,4 @@ TABLE: dict[type, Failure] = {
     said.ConfigParseError: _config,
     said.SSHException: _plain("{where} cannot be talked to over SSH ({why})"),
     EOFError: _plain("{where} closed the connection before SSH began"),
-    Refused: _plain(
-        "{where} closed the connection {why} (too many at once? see MaxStartups in its sshd_config)"
-    ),
 }

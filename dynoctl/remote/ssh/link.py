@@ -18,7 +18,7 @@ from dynoctl.remote.known_hosts import HostKey
 from dynoctl.remote.ssh import failures
 from dynoctl.remote.ssh.auth import log_in
 from dynoctl.remote.ssh.pulse import Pulse
-from dynoctl.remote.ssh.wire import Wire, dial
+from dynoctl.remote.ssh.wire import NotForwarded, Wire, dial
 from dynoctl.remote.target import Target
 
 TRIES = 6
@@ -69,11 +69,10 @@ def connect(
         except failures.Refused as error:
             pause_s = min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
             if number == TRIES or stop.wait(pause_s):
-                raise failures.connecting(target, failures.Refused(f"{number} times")) from error
-        except paramiko.ChannelException as error:
-            if through is None:
-                raise failures.connecting(target, error) from error
-            raise failures.not_forwarded(target, through.target, error) from error
+                raise failures.hung_up(target, number, error) from error
+        except NotForwarded as error:
+            hop = through.target.where if through else "a hop"
+            raise failures.not_forwarded(target, hop, str(error)) from error
         except Exception as error:
             raise failures.connecting(target, error) from error
     raise AssertionError("unreachable code")
@@ -85,7 +84,11 @@ def _once(target: Target, keys: HostKeys, through: Link | None, patience: Patien
     transport = None
     try:
         transport = paramiko.Transport(wire.socket)
-        _hello(transport, target, keys, deadline)
+        try:
+            _hello(transport, target, keys, deadline)
+        except failures.Refused as error:
+            error.command = wire.command_ended()
+            raise
         log_in(transport, target)
         transport.set_keepalive(KEEPALIVE_S)
         return Link(target, transport, wire, Pulse(transport, patience))

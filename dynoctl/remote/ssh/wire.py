@@ -11,10 +11,11 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import paramiko
 
@@ -23,6 +24,7 @@ from dynoctl.remote.target import Target
 
 UNACKNOWLEDGED_S = 10.0
 REAP_S = 1.0
+ERROR_BYTES = 2_000
 
 
 class _Prompt(socket.socket):
@@ -39,12 +41,35 @@ class _Prompt(socket.socket):
         return got
 
 
+_REASONS = {
+    1: "it forbids forwarding: see AllowTcpForwarding in its sshd_config",
+    2: "from there it refuses, or cannot be reached",
+}
+
+
+class NotForwarded(Exception):
+    """A hop did not open a connection; the argument says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """`socket` is a socket or a paramiko channel; `process` a ProxyCommand that has to be ended with it."""
 
     socket: Any
     process: subprocess.Popen[bytes] | None = None
+    errors: IO[bytes] | None = None
+
+    def command_ended(self) -> str | None:
+        """How the ProxyCommand ended, in words, where that is why the other side hung up."""
+        if self.process is None or self.errors is None:
+            return None
+        try:
+            status = self.process.wait(REAP_S)
+        except subprocess.TimeoutExpired:
+            return None
+        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - ERROR_BYTES))
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return f"status {status}" + (f": {lines[-1]}" if lines else "")
 
     def hang_up(self) -> None:
         """Stop both directions, so that whoever reads or writes wakes up."""
@@ -58,6 +83,8 @@ class Wire:
             self.socket.close()
         if self.process is not None:
             _reap(self.process)
+        if self.errors is not None:
+            self.errors.close()
 
 
 def dial(target: Target, deadline: Deadline, through: paramiko.Transport | None) -> Wire:
@@ -123,30 +150,34 @@ def _forward(target: Target, deadline: Deadline, through: paramiko.Transport) ->
         return through.open_channel(
             "direct-tcpip", (target.hostname, target.port), ("127.0.0.1", 0), timeout=deadline.left_s()
         )
-    except paramiko.ChannelException:
-        raise
     except paramiko.SSHException as error:
-        if through.is_active() and deadline.over:
+        if not through.is_active():
+            raise NotForwarded("the connection to it was lost") from error
+        if "Timeout" in str(error):
             raise TimeoutError from error
-        raise
+        # Where several are refused at once, paramiko tells the reason to one caller and nothing to the rest.
+        code = error.code if isinstance(error, paramiko.ChannelException) else 0
+        raise NotForwarded(_REASONS.get(code, "it refused")) from error
 
 
 def _command(command: str) -> Wire:
     """The command speaks to one end of a pair of sockets; the shell is the person's own choice in ~/.ssh/config."""
     ours, theirs = socket.socketpair()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the wire)
     with theirs:
         try:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
+                stderr=errors.fileno(),
                 start_new_session=True,
             )
         except BaseException:
             ours.close()
+            errors.close()
             raise
-    return Wire(ours, process)
+    return Wire(ours, process, errors)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

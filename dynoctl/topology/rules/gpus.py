@@ -35,9 +35,8 @@ def within_the_node(topology: Topology) -> Iterator[Finding]:
             booked[name] = booked.get(name, 0) + need
             if left < need:
                 who = f"{placement.role}-{placement.index}"
-                message = (
-                    f"{who} needs {need} GPUs on {name}, where {max(left, 0)} of {machine.gpus} are left"
-                )
+                free = f"which has {_gpus(machine.gpus)}, {max(left, 0)} of them free"
+                message = f"{who} needs {_gpus(need)} on {name}, {free}"
                 yield Finding((*placement.path, "tp"), message)
 
 
@@ -53,8 +52,14 @@ def named(topology: Topology) -> Iterator[Finding]:
             kind = units[0].engine.kind if units[0].engine else ""
             yield Finding(where, f"the engine '{kind}' uses no GPU", at_key=True)
         elif len(set(worker.gpu_ids)) != need:
-            yield Finding(where, f"names {len(set(worker.gpu_ids))} GPUs, and {need} are needed on each node")
+            yield Finding(
+                where, f"names {len(set(worker.gpu_ids))} of the {need} GPUs that are needed on each node"
+            )
     yield from _taken(topology)
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def _taken(topology: Topology) -> Iterator[Finding]:
@@ -68,7 +73,7 @@ def _taken(topology: Topology) -> Iterator[Finding]:
             for index, gpu in enumerate(worker.gpu_ids):
                 where = (*placement.path, "gpu_ids", index)
                 if machine is not None and machine.gpus is not None and gpu >= machine.gpus:
-                    yield Finding(where, f"{name} has {machine.gpus} GPUs, so there is no GPU {gpu}")
+                    yield Finding(where, f"{name} has {_gpus(machine.gpus)}, so there is no GPU {gpu}")
                 first = owners.setdefault((name, gpu), placement)
                 if first.path != placement.path:
                     yield Finding(where, f"GPU {gpu} of {name} belongs to {first.role}-{first.index}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from dynoctl.topology.document import Path
 from dynoctl.topology.finding import Finding
-from dynoctl.topology.hints import did_you_mean, one_of
+from dynoctl.topology.hints import close_name, one_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import only_node
 from dynoctl.topology.roles import ROLES, Role, Worker
@@ -36,6 +36,11 @@ def _named(path: Path, spec: Role) -> Iterator[tuple[Path, str]]:
             yield (*path, key, index), node
 
 
+def units(topology: Topology) -> int:
+    """How many units the roles ask for."""
+    return sum(spec.replicas * max(1, len(spec.sites)) for _, spec in specs(topology))
+
+
 def known_nodes(topology: Topology) -> Iterator[Finding]:
     """Every node that is named is there."""
     named = [place for path, spec in specs(topology) for place in _named(path, spec)]
@@ -46,8 +51,7 @@ def known_nodes(topology: Topology) -> Iterator[Finding]:
     names = tuple(topology.machines)
     for path, node in named:
         if node not in topology.machines:
-            hint = did_you_mean(node, names) or f"the nodes here are {', '.join(names)}"
-            yield Finding(path, f"no node is called '{node}'", hint)
+            yield Finding(path, f"no node is called '{node}'", close_name(node, names))
 
 
 def one_place(topology: Topology) -> Iterator[Finding]:
@@ -61,8 +65,11 @@ def one_place(topology: Topology) -> Iterator[Finding]:
             )
         for key in ("nodes", "span"):
             names = getattr(spec, key, ())
+            seen: set[str] = set()
             for index, name in enumerate(names):
-                if name in names[:index]:
+                again = name in seen
+                seen.add(name)
+                if again:
                     hint = f"for more of them on {name}, write `replicas`" if key == "nodes" else None
                     yield Finding((*path, key, index), f"'{name}' stands in the list twice", hint)
         if len(getattr(spec, "span", ())) == 1:
