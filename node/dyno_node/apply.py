@@ -79,7 +79,7 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
             yield _call(action)
             return
         case "sweep":
-            yield _swept(verbs["sweep"](action))
+            yield _swept(verbs["sweep"]({"under": str(root), **action}))
             return
         case "start" | "stop" as verb:
             yield verbs[verb](action)
