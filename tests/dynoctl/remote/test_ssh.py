@@ -104,7 +104,7 @@ def test_waiting_for_a_session_counts_as_time_of_the_command(sshd: Start, reach:
     )
     holder.start()
     assert begun.wait(LIMIT_S)
-    with pytest.raises(TimedOut, match="did not end within 0.3 s"):
+    with pytest.raises(TimedOut, match=r"did not end within 0\.3 s"):
         connection.run("true", timeout_s=0.3)
     connection.close()
     holder.join(LIMIT_S)
