@@ -47,7 +47,9 @@ def _content(path: str) -> bytes:
     except PermissionError:
         raise UsageError(f"{path} may not be read by this user", next=f"ls -l {path}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        shown = path if path.isprintable() else repr(path)
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{shown} cannot be read: {why}") from None
     if stat.S_ISREG(kind.st_mode):
         raise UsageError(f"{path} has {kind.st_size:,} bytes, which is no topology (at most {MAX_BYTES:,})")
     what = "a folder" if stat.S_ISDIR(kind.st_mode) else "no plain file"

@@ -17,7 +17,7 @@ from dynoctl.topology.part import Part
 from dynoctl.topology.placement import Machine, Placement, Process, Service
 from dynoctl.topology.roles import Roles
 from dynoctl.topology.scalars import Label, Path
-from dynoctl.topology.secret import Env, Secret
+from dynoctl.topology.secret import Env, Secret, redacted
 from dynoctl.topology.services import Services
 
 
@@ -93,5 +93,6 @@ class Topology(Part, frozen=True, dict=True):
                 return {name: plain(item) for name, item in value.items()}
             return value
 
-        values: dict[str, Any] = msgspec.to_builtins(self, enc_hook=plain)
-        return values
+        values: Any = msgspec.to_builtins(self, enc_hook=plain)
+        shown: dict[str, Any] = values if reveal else redacted(values)
+        return shown

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 MASK = "***"
 
-_SECRET_WORD = r"(?:token|secret|passw(?:or)?d|passphrase|credential|api_?key|access_?key|private_?key)"
+_SECRET_WORD = (
+    r"(?:token(?!s|i[sz])|secret|passw(?:or)?d|passphrase|credential|(?:api|access|private)[_-]?key)"
+)
 _SECRET_KEY = re.compile(rf"(?i){_SECRET_WORD}|(?:^|_)(?:pass|pwd|auth)$")
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _SECRET_ENTRY = re.compile(
@@ -59,6 +62,15 @@ def reveal(value: str | Secret) -> str:
 def looks_secret(key: str) -> bool:
     """Whether a variable of this name is taken for a secret."""
     return _SECRET_KEY.search(key) is not None
+
+
+def redacted(values: Any, key: str = "") -> Any:
+    """JSON values without those whose key names a secret, however deep."""
+    if isinstance(values, dict):
+        return {name: redacted(value, name) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [redacted(value, key) for value in values]
+    return MASK if isinstance(values, str) and looks_secret(key) else values
 
 
 def masked(line: str) -> str:
