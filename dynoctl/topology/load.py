@@ -12,6 +12,7 @@ from itertools import islice
 from dynoctl.topology.check import findings
 from dynoctl.topology.compose import compose
 from dynoctl.topology.document import Map, Mark, Node, Path, locate
+from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
 from dynoctl.topology.overrides import override
 from dynoctl.topology.problem import InvalidTopology, Problem
@@ -71,13 +72,15 @@ def _tree(text: str, problems: list[Problem]) -> Map | None:
 def _located(topology: Topology, root: Node, faulty: set[Path]) -> Iterator[Problem]:
     """What the rules find, without what only follows from a value that could not be read."""
     for finding in findings(topology):
-        if any(_related(finding.path, path) for path in faulty):
+        if any(_follows(finding, path) for path in faulty):
             continue
         place = locate(root, finding.path, key=finding.at_key)
         yield Problem(place.mark, place.path, finding.message, finding.hint)
 
 
-def _related(path: Path, faulty: Path) -> bool:
-    """Whether one of the two stands inside the other."""
-    shorter = min(len(path), len(faulty))
-    return bool(shorter) and path[:shorter] == faulty[:shorter]
+def _follows(finding: Finding, faulty: Path) -> bool:
+    """Whether a finding may only follow from the value at `faulty`, which is not the user's."""
+    shorter = min(len(finding.path), len(faulty))
+    if shorter and finding.path[:shorter] == faulty[:shorter]:
+        return True
+    return any(path[: len(faulty)] == faulty for path in finding.rests_on)

@@ -26,6 +26,11 @@ def same_machine(topology: Topology) -> Iterator[Finding]:
             ("nodes", machine.name, "host"),
             f"is {what}, as node '{first}' is",
             "use one node, with `replicas` or a list of maps for more units of a role",
+            rests_on=(
+                ("nodes", first, "host"),
+                ("nodes", first, "ssh", "port"),
+                ("nodes", machine.name, "ssh", "port"),
+            ),
         )
 
 
@@ -42,6 +47,7 @@ def same_address(topology: Topology) -> Iterator[Finding]:
                 ("nodes", machine.name, "address"),
                 f"the other nodes dial {machine.address} for node '{first}' already",
                 "give each node its own `address`",
+                rests_on=(("nodes", first, "host"), ("nodes", first, "address")),
             )
 
 
@@ -53,6 +59,7 @@ def reachable(topology: Topology) -> Iterator[Finding]:
     """What peers dial leads to the node from every other node, too."""
     several = len({_dialled(machine) for machine in topology.machines.values()}) > 1
     loopback = {name: is_loopback(machine.address) for name, machine in topology.machines.items()}
+    hosts = tuple(("nodes", name, key) for name in topology.nodes for key in ("host", "address"))
     for name, machine in topology.machines.items():
         node = topology.nodes.get(name)
         here = ("nodes", name, "address" if node and node.address else "host")
@@ -64,9 +71,11 @@ def reachable(topology: Topology) -> Iterator[Finding]:
                 "the other nodes cannot dial 'local'",
                 "add `address:`, the address of this machine that they reach",
                 at_key=True,
+                rests_on=hosts,
             )
         elif loopback[name] and not all(loopback.values()):
-            yield Finding(here, f"{machine.address} leads every other node to itself", "add `address:`")
+            message = f"{machine.address} leads every other node to itself"
+            yield Finding(here, message, "add `address:`", rests_on=hosts)
 
 
 def is_loopback(host: str) -> bool:

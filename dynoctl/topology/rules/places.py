@@ -51,7 +51,8 @@ def known_nodes(topology: Topology) -> Iterator[Finding]:
     names = tuple(topology.machines)
     for path, node in named:
         if node not in topology.machines:
-            yield Finding(path, f"no node is called '{node}'", close_name(node, names))
+            message = f"no node is called '{node}'"
+            yield Finding(path, message, close_name(node, names), rests_on=(("nodes",),))
 
 
 def one_place(topology: Topology) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def taken_once(topology: Topology) -> Iterator[Finding]:
             message = (
                 f"{booking.who} on {booking.node} takes port {booking.port}, which {first.who} takes already"
             )
-            yield Finding(booking.path, message, "one of them needs another port")
+            yield Finding(booking.path, message, "one of them needs another port", rests_on=(first.path,))
 
 
 def one_stream_port(topology: Topology) -> Iterator[Finding]:

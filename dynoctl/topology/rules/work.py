@@ -39,6 +39,7 @@ def prefill_and_disagg(topology: Topology) -> Iterator[Finding]:
             "would never get work, as disagg.mode is 'off'",
             "write `disagg: {mode: always}`, or conditional",
             at_key=True,
+            rests_on=(("disagg", "mode"),),
         )
 
 
@@ -54,7 +55,9 @@ def same_engine(topology: Topology) -> Iterator[Finding]:
             if mine != theirs:
                 at = path if getattr(worker.engine, key) is not None else first
                 says = f"{key} is {mine} for {path[1]} and {theirs} for {first[1]}"
-                yield Finding((*at, "engine", key), f"{says}; workers of one model must agree")
+                rests_on = (("engine", key), (*path, "engine", key), (*first, "engine", key))
+                message = f"{says}; workers of one model must agree"
+                yield Finding((*at, "engine", key), message, rests_on=rests_on)
 
 
 def same_model(topology: Topology) -> Iterator[Finding]:
