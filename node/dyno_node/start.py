@@ -87,8 +87,16 @@ def _by_systemd(
     unit: Unit, place: UnitDir, ear: Ear, command: list[str], env: dict[str, str], wait_s: float
 ) -> dict[str, Any]:
     name = cgroup.name_for(unit.mark, place.path) + ".service"
+    stop_s = unit.stop_grace_s + end.LAST_GRACE_S + end.HARD_S + 5.0
     try:
-        systemd.launch(name, command, env, unit.stop_grace_s + end.LAST_GRACE_S + end.HARD_S + 5.0)
+        try:
+            systemd.launch(name, command, env, stop_s)
+        except systemd.Refused:
+            if name not in systemd.units(name):
+                raise
+            # Left by a supervisor that crashed, and about to be started again; nobody holds the unit now.
+            systemd.stop(name, stop_s)
+            systemd.launch(name, command, env, stop_s)
     except systemd.Refused as refusal:
         return _no(f"systemd does not start {name}: {refusal}")
     return ear.hear(wait_s) or _silent(place, wait_s, (0, 0))

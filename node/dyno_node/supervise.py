@@ -16,7 +16,6 @@ import ctypes
 import os
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,10 @@ def main(folder: str, ear: str) -> int:
         held.note({**_identity(unit, place), "boot_id": clock.boot_id(), "digest": unit.digest})
         Supervisor(unit, place).run(ear)
     except (OSError, BadUnit) as error:
-        talk.tell(ear, {"ok": False, "error": f"the supervisor cannot work: {error}"})
-        raise
+        problem = f"the supervisor cannot work: {_text(error)}"
+        _log(f"{place.path.name}: {problem}")
+        # Nobody heard it: systemd started us again after a crash, and shall try once more.
+        return 0 if talk.tell(ear, {"ok": False, "error": problem}) else 1
     return 0
 
 
@@ -267,11 +268,16 @@ class Supervisor:
             self._say(f"cannot write {self._place.state}: {error.strerror}")
 
     def _say(self, text: str) -> None:
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        try:
-            print(f"-- dyno {now} {self._unit.unit}: {text}", file=sys.stderr, flush=True)
-        except OSError:
-            pass  # the disk is full
+        _log(f"{self._unit.unit}: {text}")
+
+
+def _log(text: str) -> None:
+    """A line into the unit's log. Unbuffered: what a full disk refuses must not spoil our exit status later."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    try:
+        os.write(2, f"-- dyno {now} {text}\n".encode())
+    except OSError:
+        pass  # the disk is full
 
 
 def how(exit: dict[str, Any] | None) -> str:

@@ -3,7 +3,7 @@
 In: `{"cluster": …, "node": …, "ports": [...], "under": folder, "stop": false, "grace_s": 10}`. Out: `{"ok": true,
 "processes": [...], "ports": [...], "cgroups": [...], "services": [...]}`: processes that carry our marks or are in
 our cgroups, those of the given ports that listen, cgroups and systemd units of our making. `under` keeps to units
-below one folder, so that a cluster of the same name elsewhere on the machine is left alone. With `stop`, what was found
+below one folder, so that a cluster of the same name elsewhere is left alone. With `stop`, what was found
 is ended first; `ok` is then true only if nothing of it is left.
 """
 

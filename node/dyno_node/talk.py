@@ -51,15 +51,16 @@ class Ear:
             return _read(peer, deadline) if _uid(peer) == os.getuid() else None
 
 
-def tell(name: str, word: dict[str, Any]) -> None:
-    """Say it; a launcher that is gone does not matter."""
+def tell(name: str, word: dict[str, Any]) -> bool:
+    """Say it; False when the launcher is gone. Its SSH connection may have ended; the state says the same."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(5.0)
         try:
             line.connect("\0" + name)
             line.sendall(json.dumps(word).encode() + b"\n")
         except OSError:
-            pass  # Its SSH connection may have ended; the unit's state says the same.
+            return False
+    return True
 
 
 def _read(peer: socket.socket, deadline: float) -> dict[str, Any] | None:

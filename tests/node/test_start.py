@@ -168,7 +168,7 @@ def test_a_full_disk_is_named_and_nothing_runs(program: Program) -> None:
     answer = json.loads(done.stdout)
     assert (answer["ok"], answer["error"]) == (
         False,
-        "the supervisor cannot work: [Errno 27] File too large",
+        "the supervisor cannot work: File too large",
     )
     assert program.view(folder)["supervised"] is False
 
