@@ -59,7 +59,8 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
     if isinstance(error, typer.Abort):
         Terminal().say("interrupted")
         return Exit.INTERRUPTED
-    if isinstance(error, typer.TyperException):
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        # What typer refuses: its classes have moved from release to release, these two names have not.
         Terminal().error(_usage(error))
         return Exit.USAGE
     if debug:
@@ -78,7 +79,7 @@ def _usage(error: Any) -> UsageError:
     """What typer refused, in our own form; `error` carries its message and the verb that it belongs to."""
     from dynoctl.errors import UsageError
 
-    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    said = str(error.format_message())
     context = getattr(error, "ctx", None)
     verb = context.command_path if context is not None else "dynoctl"
     return UsageError(said.rstrip("."), next=f"{verb} --help")
