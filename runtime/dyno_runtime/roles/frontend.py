@@ -8,7 +8,8 @@ and `/live`.
 Every answer says who made it, `x-dyno-worker: node2/decode-0`, and who prefilled, `x-dyno-prefill: local` or
 `remote:node3/prefill-0`. Three request headers are for probes: `x-dyno-probe: 1` (the router must not learn from it),
 `x-dyno-target: <lease or node/unit>` (this decode worker and no other), `x-dyno-prefill: remote` (ask for a remote
-prefill however short the prompt is; it still falls back, and the answer says so).
+prefill however short the prompt is, and wait for a moment until there is a way to one; it still falls back, and
+the answer says so).
 """
 
 from __future__ import annotations

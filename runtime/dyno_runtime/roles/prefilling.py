@@ -21,6 +21,7 @@ log = logging.getLogger("dyno.decode")
 DEPTH_S = 0.5
 # A task that was pulled before the queue went down still comes back over the stream transport.
 QUEUE_LOST_S = 1.0
+FORCED_S = 3.0
 
 Outcome = tuple[dict[str, Any] | None, str]
 LOCAL: Outcome = (None, "local")
@@ -45,6 +46,8 @@ class Prefilling:
         """Have `order` prefilled elsewhere if that is better, and wait for it."""
         if self._limits.mode == "off":
             return LOCAL
+        if order.prefill == "remote":
+            await self._await_path()
         verdict = decide(self._limits, await self._outlook(order))
         if isinstance(verdict, Local):
             log.debug("%s: prefill stays local: %s", order.request, verdict.why)
@@ -55,6 +58,15 @@ class Prefilling:
             return await self._remote(order, done)
         finally:
             del self._waiting[order.request]
+
+    async def _await_path(self) -> None:
+        """Whoever asks for a remote prefill, a probe just after the start, gives it the time to be there."""
+        around = self._around
+        deadline_s = asyncio.get_running_loop().time() + FORCED_S
+        while asyncio.get_running_loop().time() < deadline_s:
+            if around.queue.up and around.queue_clear.is_set() and around.members.view.ready("prefill"):
+                return
+            await asyncio.sleep(0.02)
 
     async def _remote(self, order: Generate, done: asyncio.Future[Prefilled]) -> Outcome:
         around = self._around

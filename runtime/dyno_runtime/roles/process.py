@@ -222,6 +222,7 @@ class Process:
                 if not living - {self.lease}:
                     await self._queue.purge(newest)
                 self._around.queue_clear.set()
+                self._announce()
                 return
             except (Down, Refused) as error:
                 log.debug("cannot clear the queue yet: %s", error)
@@ -239,11 +240,16 @@ class Process:
                     unit=settings.unit,
                     stream=self._around.own,
                     model=settings.model.name,
-                    state="loading" if self._engine_of(part) == "loading" else "ready",
+                    state="ready" if self._is_ready(part) else "loading",
                 )
                 for part in self._parts
             )
         )
+
+    def _is_ready(self, part: Part) -> bool:
+        """It may be sent work; a prefill worker that cannot pull yet would only make decode wait."""
+        pulls = part.name != "prefill" or not self._uses_queue(part) or self._around.queue_clear.is_set()
+        return self._engine_of(part) in ("none", "ready") and pulls
 
     def _engine_of(self, part: Part) -> EngineState:
         return self._engine_state if part.name in WITH_ENGINE else "none"

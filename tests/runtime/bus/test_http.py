@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -11,14 +12,14 @@ import msgspec
 import pytest
 
 from dyno_runtime.bus.base import Refused
-from dyno_runtime.bus.http import HttpServer, Limits
+from dyno_runtime.bus.http import Exchange, Handler, HttpServer, Limits
 
 LIMITS = Limits(
     max_head_bytes=2000, max_headers=20, max_body_bytes=5000, request_s=0.2, idle_s=5.0, sweep_s=0.02
 )
 
 
-def echo(exchange):
+def echo(exchange: Exchange) -> None:
     request = exchange.request
     body = msgspec.json.encode([request.method, request.path, request.body.decode("latin-1")])
     exchange.respond(200, body, ((b"x-was", b"here"),))
@@ -27,13 +28,13 @@ def echo(exchange):
 class Client:
     """A socket, and answers taken apart."""
 
-    def __init__(self, reader, writer):
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def send(self, data):
+    def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def answer(self, *, head_only=False):
+    async def answer(self, *, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
         """The next answer: status, headers, body."""
         async with asyncio.timeout(5.0):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
@@ -45,7 +46,7 @@ class Client:
             return status, headers, await self._chunks()
         return status, headers, await self.reader.readexactly(int(headers["content-length"]))
 
-    async def _chunks(self):
+    async def _chunks(self) -> bytes:
         body = b""
         while size := int(await self.reader.readline(), 16):
             body += await self.reader.readexactly(size)
@@ -53,7 +54,7 @@ class Client:
         await self.reader.readexactly(2)
         return body
 
-    async def rest(self):
+    async def rest(self) -> bytes:
         """Everything until the server closes."""
         async with asyncio.timeout(5.0):
             try:
@@ -63,12 +64,14 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(handler=echo, limits=LIMITS):
+async def serving(
+    handler: Handler = echo, limits: Limits = LIMITS
+) -> AsyncIterator[tuple[HttpServer, Callable[[], Awaitable[Client]]]]:
     server = HttpServer(handler, limits)
     port = await server.listen("127.0.0.1", 0)
-    clients = []
+    clients: list[Client] = []
 
-    async def connect():
+    async def connect() -> Client:
         clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
         return clients[-1]
 
@@ -80,7 +83,7 @@ async def serving(handler=echo, limits=LIMITS):
             client.writer.close()
 
 
-def error_of(answer):
+def error_of(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, dict[str, str]]:
     status, headers, body = answer
     assert headers["content-type"] == "application/json"
     return status, msgspec.json.decode(body)["error"]
@@ -97,7 +100,7 @@ async def test_requests_one_after_another_on_one_connection():
 
 
 async def test_pipelined_requests_are_answered_in_order():
-    waiting = []
+    waiting: list[Exchange] = []
     async with serving(waiting.append) as (_, connect):
         client = await connect()
         client.send(b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(50)))
@@ -112,7 +115,8 @@ async def test_pipelined_requests_are_answered_in_order():
 async def test_a_chunked_body_in_tiny_pieces():
     async with serving() as (_, connect):
         client = await connect()
-        for byte in b"POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n":
+        head = b"POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        for byte in head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n":
             client.send(bytes((byte,)))
             await asyncio.sleep(0)
         assert msgspec.json.decode((await client.answer())[2]) == ["POST", "/c", "abcde"]
@@ -161,7 +165,7 @@ async def test_head_has_the_length_and_no_body():
 
 
 async def test_a_streamed_answer():
-    def handler(exchange):
+    def handler(exchange: Exchange) -> None:
         exchange.begin(200, ((b"content-type", b"text/event-stream"),))
         for number in range(3):
             exchange.write(b"data: %d\n\n" % number)
@@ -228,7 +232,7 @@ async def test_a_dripping_client_cannot_prolong_its_deadline():
     async with serving() as (_, connect):
         client = await connect()
 
-        async def drip():
+        async def drip() -> None:
             for byte in b"GET / HTTP/1.1\r\n" + b"x" * 1000:
                 client.send(bytes((byte,)))
                 await asyncio.sleep(0.02)
@@ -248,7 +252,7 @@ async def test_idle_connections_end_silently():
 
 
 async def test_a_request_that_takes_long_is_not_idle():
-    waiting = []
+    waiting: list[Exchange] = []
     async with serving(waiting.append, replace(LIMITS, idle_s=0.1)) as (_, connect):
         client = await connect()
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -258,10 +262,10 @@ async def test_a_request_that_takes_long_is_not_idle():
 
 
 async def test_a_client_that_leaves_is_told_to_the_handler():
-    waiting = []
+    waiting: list[Exchange] = []
     gone = asyncio.Event()
 
-    def handler(exchange):
+    def handler(exchange: Exchange) -> None:
         exchange.on_gone = gone.set
         waiting.append(exchange)
 
@@ -279,7 +283,7 @@ async def test_a_client_that_leaves_is_told_to_the_handler():
 async def test_a_client_that_does_not_read_is_cut_off():
     gone = asyncio.Event()
 
-    def handler(exchange):
+    def handler(exchange: Exchange) -> None:
         exchange.on_gone = gone.set
         exchange.begin(200, ())
         exchange.write(b"x" * 50_000_000)
@@ -303,7 +307,7 @@ async def test_one_connection_too_many_is_told_so():
 
 
 async def test_draining_finishes_what_is_under_way_and_closes_the_rest():
-    waiting = []
+    waiting: list[Exchange] = []
     async with serving(waiting.append) as (server, connect):
         busy, idle = await connect(), await connect()
         busy.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -311,7 +315,7 @@ async def test_draining_finishes_what_is_under_way_and_closes_the_rest():
             await asyncio.sleep(0.001)
         server.drain()
         assert await idle.rest() == b""
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             await connect()
         waiting[0].respond(200, b"done")
         status, headers, body = await busy.answer()
@@ -321,8 +325,9 @@ async def test_draining_finishes_what_is_under_way_and_closes_the_rest():
 
 async def test_a_taken_port_is_refused_by_name():
     async with serving() as (server, _):
+        assert server._server is not None
         port = server._server.sockets[0].getsockname()[1]
         with pytest.raises(
-            Refused, match=f"^cannot listen for HTTP on 127.0.0.1:{port}: address already in use$"
+            Refused, match=rf"^cannot listen for HTTP on 127.0.0.1:{port}: address already in use$"
         ):
             await HttpServer(echo).listen("127.0.0.1", port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,7 +18,7 @@ ACK_WAIT_S = 0.5
 
 
 @asynccontextmanager
-async def real(request):
+async def real(request: pytest.FixtureRequest) -> AsyncIterator[list[NatsQueue]]:
     cluster = f"c{abs(hash(request.node.nodeid)):x}"
     queues = [
         NatsQueue(cluster, request.getfixturevalue("nats").url, ack_wait_s=ACK_WAIT_S) for _ in range(2)
@@ -35,7 +36,7 @@ async def real(request):
 
 
 @asynccontextmanager
-async def memory(request):
+async def memory(request: pytest.FixtureRequest) -> AsyncIterator[list[MemoryQueue]]:
     broker = Broker(ack_wait_s=ACK_WAIT_S)
     try:
         yield [MemoryQueue(broker), MemoryQueue(broker)]
@@ -160,14 +161,14 @@ async def test_a_broker_that_is_down_says_so():
     queue = MemoryQueue(broker)
     broker.down = True
     for call in (queue.push("id", b"x"), queue.pull(0.1), queue.depth(), queue.last(), queue.purge(1)):
-        with pytest.raises(Down, match="^NATS in memory does not answer$"):
+        with pytest.raises(Down, match=r"^NATS in memory does not answer$"):
             await call
 
 
 # ---- NATS's own troubles
 
 
-async def soon(check, seconds=10.0):
+async def soon(check: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not check():
             await asyncio.sleep(0.01)
@@ -175,7 +176,7 @@ async def soon(check, seconds=10.0):
 
 @pytest.mark.servers
 async def test_a_nats_that_is_killed_fails_at_once_and_comes_back(own_nats):
-    changes = []
+    changes: list[bool] = []
     queue = NatsQueue("hello", own_nats.url, lambda: changes.append(queue.up), ack_wait_s=ACK_WAIT_S)
     queue.start()
     await soon(lambda: queue.up)
@@ -184,7 +185,7 @@ async def test_a_nats_that_is_killed_fails_at_once_and_comes_back(own_nats):
     await soon(lambda: not queue.up)
     began = time.monotonic()
     for call in (queue.push("id", b"x"), queue.pull(1.0), queue.depth()):
-        with pytest.raises(Down, match=f"^NATS at {place_of(own_nats.url)} does not answer$"):
+        with pytest.raises(Down, match=rf"^NATS at {place_of(own_nats.url)} does not answer$"):
             await call
     assert time.monotonic() - began < 1.0, "an absent NATS is not waited for"
     own_nats.start()
@@ -222,7 +223,8 @@ async def test_a_stream_that_is_deleted_under_us_is_made_again(nats):
     one, two = (NatsQueue("deleted", nats.url) for _ in range(2))
     for queue in (one, two):
         queue.start()
-        await soon(lambda queue=queue: queue.up)
+        async with asyncio.timeout(5.0):
+            await queue.connected()
     await one.push("a", b"x")
     assert await two.delete() is True
     assert await two.delete() is False
@@ -283,7 +285,7 @@ async def test_every_exception_of_the_client_is_mapped():
 
     given = {"SlowConsumerError": ("subject", "reply", 1, None)}
 
-    async def fail(error):
+    async def fail(error: Exception) -> None:
         raise error
 
     for kind in kinds:

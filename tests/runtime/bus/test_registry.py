@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from random import Random
+from typing import Literal
 
 import pytest
 
 from dyno_runtime.bus.etcd import EtcdStore
 from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.registry import Lease, Registry
-from dyno_runtime.wire.messages import Address, Instance
+from dyno_runtime.wire.messages import Address, Instance, Role
 
 TTL_S = 0.3
 
 
-def instance(lease, role="decode", state="ready"):
+def instance(lease: str, role: Role = "decode", state: Literal["loading", "ready"] = "ready") -> Instance:
     return Instance(role, lease, "n1", f"{role}-0", Address("10.0.0.1", 7300), "hello", state)
 
 
 class Seen:
     """A listener that remembers who is there."""
 
-    def __init__(self):
-        self.there = {}
-        self.events = []
+    def __init__(self) -> None:
+        self.there: dict[tuple[str, str], Instance] = {}
+        self.events: list[tuple[str, ...]] = []
 
-    def seen(self, one):
+    def seen(self, one: Instance) -> None:
         self.there[one.role, one.lease] = one
         self.events.append(("seen", one.lease, one.state))
 
-    def gone(self, role, lease):
+    def gone(self, role: Role, lease: str) -> None:
         del self.there[role, lease]
         self.events.append(("gone", lease))
 
-    def changed(self):
+    def changed(self) -> None:
         pass
 
-    def leases(self):
+    def leases(self) -> set[str]:
         return {lease for _, lease in self.there}
 
 
-def member(kv, lease, **lives):
+def member(kv: Kv, lease: str, **lives: float) -> tuple[Registry, Seen]:
     seen = Seen()
     settings = Lease("hello", lease, lives.get("ttl_s", TTL_S), lives.get("grace_s", 5.0))
     registry = Registry(MemoryStore(kv), settings, Random(1), seen)
@@ -50,7 +52,7 @@ def member(kv, lease, **lives):
     return registry, seen
 
 
-async def soon(check, seconds=5.0):
+async def soon(check: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not check():
             await asyncio.sleep(0.005)
@@ -102,8 +104,7 @@ async def test_while_etcd_is_away_nobody_is_gone_and_nothing_is_lost():
     assert sees.leases() == {"01", "02"}
     assert not one.lost.is_set()
     kv.down = False
-    await soon(lambda: one.up and one.held)
-    assert one.problem is None
+    await soon(lambda: one.up and one.held and one.problem is None)
     await one.close()
     await two.close()
     kv.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,9 +12,14 @@ from dyno_runtime.bus import connection, stream
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.stream import StreamTransport
 from dyno_runtime.wire.codec import frame
-from dyno_runtime.wire.messages import Address, Ask, Hello, Open, Text
+from dyno_runtime.wire.messages import Address, Ask, Envelope, Hello, Open, Text
 from tests.runtime.bus.test_transport_contract import ASK, Collect, serve_pieces, stream_world, within
 from tests.servers import free_port
+
+
+def messages(sink: Collect) -> list[str]:
+    """What its calls failed with."""
+    return [failure.message for failure in sink.ends if failure is not None]
 
 
 async def closed_after(address: Address, data: bytes) -> bytes:
@@ -71,7 +77,7 @@ async def test_a_peer_that_greets_and_freezes_is_lost(monkeypatch):
     monkeypatch.setattr(stream, "SILENT_S", 0.2)
     address = Address("127.0.0.1", free_port())
 
-    async def freeze(reader, writer):
+    async def freeze(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(frame([Hello("hello", "ff", address)]))
         try:
             while await reader.read(4096):
@@ -85,7 +91,7 @@ async def test_a_peer_that_greets_and_freezes_is_lost(monkeypatch):
         sink = Collect()
         both.one.open(address, ASK, sink)
         await within(sink.over.wait())
-        assert [failure.message for failure in sink.ends] == [f"{address} has been silent for 0 s"]
+        assert messages(sink) == [f"{address} has been silent for 0 s"]
     server.close()
 
 
@@ -114,10 +120,13 @@ async def test_all_of_one_turn_is_one_write(monkeypatch):
     async with stream_world() as both:
         serve_pieces(both.other, ["x"] * 100)
         await both.one.ask(both.addresses[1], ASK, 5.0)
-        frames = []
-        monkeypatch.setattr(
-            connection, "frame", lambda envelopes: frames.append(envelopes) or frame(envelopes)
-        )
+        frames: list[Sequence[Envelope]] = []
+
+        def recorded(envelopes: Sequence[Envelope]) -> bytes:
+            frames.append(envelopes)
+            return frame(envelopes)
+
+        monkeypatch.setattr(connection, "frame", recorded)
         sinks = [Collect() for _ in range(10)]
         for sink in sinks:
             both.one.open(both.addresses[1], ASK, sink)
@@ -133,7 +142,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
     address = Address("127.0.0.1", free_port())
     silence = asyncio.Event()
 
-    async def never_read(reader, writer):
+    async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(frame([Hello("hello", "ff", address)]))
         await silence.wait()
         writer.close()
@@ -148,7 +157,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
                 break
             await asyncio.sleep(0)
         await within(sink.over.wait())
-        assert [one.message for one in sink.ends] == [f"{address} does not read; 200 messages wait for it"]
+        assert messages(sink) == [f"{address} does not read; 200 messages wait for it"]
     silence.set()
     server.close()
 
@@ -161,7 +170,7 @@ async def test_too_many_calls_are_refused_not_queued(monkeypatch):
         for sink in sinks:
             both.one.open(both.addresses[1], ASK, sink)
         await within(sinks[3].over.wait())
-        assert [one.message for one in sinks[3].ends] == [f"3 calls to {both.addresses[1]} are open"]
+        assert messages(sinks[3]) == [f"3 calls to {both.addresses[1]} are open"]
         assert sinks[0].ends == []
 
 

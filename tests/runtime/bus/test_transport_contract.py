@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any, TypeVar
 
 import pytest
 
-from dyno_runtime.bus.base import CallFailed, Refused
+from dyno_runtime.bus.base import CallFailed, Refused, Reply
 from dyno_runtime.bus.memory.network import MemoryTransport, Network
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.stream import StreamTransport
-from dyno_runtime.wire.messages import Address, Ask, Choose, Chosen, Failure, Text
+from dyno_runtime.wire.messages import Address, Ask, Body, Choose, Chosen, Failure, Text
 from tests.servers import free_port
+
+T = TypeVar("T")
 
 
 class Collect:
@@ -25,11 +28,12 @@ class Collect:
         self.ends: list[Failure | None] = []
         self.over = asyncio.Event()
 
-    def item(self, body):
+    def item(self, body: Body) -> None:
         assert not self.ends, "an item after the end"
+        assert isinstance(body, Text)
         self.items.append(body.text)
 
-    def end(self, failure):
+    def end(self, failure: Failure | None) -> None:
         self.ends.append(failure)
         self.over.set()
 
@@ -37,7 +41,9 @@ class Collect:
 class World:
     """Two processes; `crash` ends the second without a goodbye."""
 
-    def __init__(self, one, other, crash: Callable[[], Awaitable[None]], addresses) -> None:
+    def __init__(
+        self, one: Any, other: Any, crash: Callable[[], Awaitable[None]], addresses: list[Address]
+    ) -> None:
         self.one, self.other = Peers(one), Peers(other)
         self.transports = (one, other)
         self.addresses = addresses
@@ -49,8 +55,9 @@ async def stream_world() -> AsyncIterator[World]:
     addresses = [Address("127.0.0.1", free_port()) for _ in range(2)]
     one, other = (StreamTransport("hello", f"{n:016x}", address) for n, address in enumerate(addresses))
 
-    async def crash():
+    async def crash() -> None:
         for connection in list(other._connections):
+            assert connection._tcp is not None
             connection._tcp.abort()
         await other.stop_listening()
 
@@ -70,7 +77,7 @@ async def memory_world() -> AsyncIterator[World]:
     addresses = [Address("10.0.0.1", 1), Address("10.0.0.2", 1)]
     one, other = (MemoryTransport(network, address) for address in addresses)
 
-    async def crash():
+    async def crash() -> None:
         network.crash(addresses[1])
 
     world = World(one, other, crash, addresses)
@@ -87,13 +94,13 @@ worlds = pytest.mark.parametrize("world", [stream_world, memory_world])
 ASK = Ask("r-1", "hello")
 
 
-async def within(awaitable, seconds=5.0):
+async def within(awaitable: Awaitable[T], seconds: float = 5.0) -> T:
     async with asyncio.timeout(seconds):
         return await awaitable
 
 
-def serve_pieces(peers, pieces, failure=None):
-    def handler(ask, reply):
+def serve_pieces(peers: Peers, pieces: list[str], failure: Failure | None = None) -> None:
+    def handler(ask: Ask, reply: Reply) -> None:
         for piece in pieces:
             reply.send(Text(piece))
         reply.end(failure)
@@ -101,6 +108,14 @@ def serve_pieces(peers, pieces, failure=None):
         reply.end()
 
     peers.on(Ask, handler)
+
+
+def serve_choose(peers: Peers, name: str) -> None:
+    def handler(choose: Choose, reply: Reply) -> None:
+        reply.send(Chosen(name))
+        reply.end()
+
+    peers.on(Choose, handler)
 
 
 @worlds
@@ -118,7 +133,7 @@ async def test_items_arrive_in_order_and_one_end(world):
 async def test_calls_in_both_directions_do_not_meet(world):
     async with world() as both:
         for peers, name in ((both.one, "one"), (both.other, "other")):
-            peers.on(Choose, lambda body, reply, name=name: (reply.send(Chosen(name)), reply.end()))
+            serve_choose(peers, name)
         for _ in range(3):
             there = await both.one.ask(both.addresses[1], Choose("x"), 5.0)
             back = await both.other.ask(both.addresses[0], Choose("x"), 5.0)
@@ -157,13 +172,13 @@ async def test_what_is_not_served_is_said(world):
 async def test_a_handler_that_breaks_fails_its_own_call_only(world, caplog):
     async with world() as both:
 
-        def handler(ask, reply):
+        def handler(ask: Ask, reply: Reply) -> None:
             if ask.prompt == "break":
                 raise RuntimeError("broken")
             reply.end()
 
         both.other.on(Ask, handler)
-        with pytest.raises(CallFailed, match="^serving Ask failed; the log says why$"):
+        with pytest.raises(CallFailed, match=r"^serving Ask failed; the log says why$"):
             await both.one.ask(both.addresses[1], Ask("r", "break"), 5.0)
         assert await both.one.ask(both.addresses[1], ASK, 5.0) is None
         assert "broken" in caplog.text
@@ -174,8 +189,13 @@ async def test_cancel_reaches_the_other_end_and_silences_this_one(world):
     async with world() as both:
         started, cancelled = asyncio.Event(), asyncio.Event()
 
-        def handler(ask, reply):
-            reply.on_cancel = lambda: (cancelled.set(), reply.send(Text("late")), reply.end())
+        def handler(ask: Ask, reply: Reply) -> None:
+            def left() -> None:
+                cancelled.set()
+                reply.send(Text("late"))
+                reply.end()
+
+            reply.on_cancel = left
             started.set()
 
         both.other.on(Ask, handler)
@@ -193,7 +213,7 @@ async def test_a_lost_peer_fails_its_calls_and_its_callers_are_cancelled(world):
     async with world() as both:
         started, cancelled = asyncio.Event(), asyncio.Event()
 
-        def handler(ask, reply):
+        def handler(ask: Ask, reply: Reply) -> None:
             reply.on_cancel = cancelled.set
             reply.send(Text("first"))
             started.set()
@@ -208,7 +228,7 @@ async def test_a_lost_peer_fails_its_calls_and_its_callers_are_cancelled(world):
         for sink in sinks:
             await within(sink.over.wait())
         await within(cancelled.wait())
-        assert {failure.code for sink in sinks for failure in sink.ends} == {"peer_lost"}
+        assert {failure.code for sink in sinks for failure in sink.ends if failure} == {"peer_lost"}
         assert [len(sink.ends) for sink in sinks] == [1] * 10
 
 
@@ -227,7 +247,7 @@ async def test_no_answer_in_time_cancels_the_call(world):
     async with world() as both:
         cancelled = asyncio.Event()
         both.other.on(Ask, lambda ask, reply: setattr(reply, "on_cancel", cancelled.set))
-        with pytest.raises(CallFailed, match=f"^{both.addresses[1]} did not answer within 0.1 s$"):
+        with pytest.raises(CallFailed, match=rf"^{both.addresses[1]} did not answer within 0.1 s$"):
             await both.one.ask(both.addresses[1], ASK, 0.1)
         await within(cancelled.wait())
 
@@ -257,6 +277,6 @@ async def test_a_taken_port_is_refused_by_name(world):
             if kind is StreamTransport
             else MemoryTransport(both.transports[0]._network, address)
         )
-        with pytest.raises(Refused, match=f"^cannot listen for peers on {address}: address already in use$"):
+        with pytest.raises(Refused, match=rf"^cannot listen for peers on {address}: address already in use$"):
             await again.listen(both.one.serve)
         await both.transports[0].close()

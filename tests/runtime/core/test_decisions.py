@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from dyno_runtime.core import bytelevel, view
 from dyno_runtime.core.disagg import Limits, Local, Outlook, Remote, decide
 from dyno_runtime.core.session import MAX_ATTEMPTS, GiveUp, Retry, Session, answered, failed, sent
-from dyno_runtime.wire.messages import Address, Failure, Instance
+from dyno_runtime.wire.messages import Address, Failure, Instance, Role
 
 LIMITS = Limits("conditional", max_local_prefill_length=10, max_prefill_queue_size=2)
 OUTLOOK = Outlook(prompt_tokens=100, matched_tokens=0, prefill_workers=1, queue_depth=0)
@@ -67,7 +68,13 @@ def test_it_gives_up_where_another_attempt_would_be_wrong(session, failure):
     assert failed(session, "a", failure) == GiveUp(failure)
 
 
-def instance(role="decode", lease="1", node="n1", unit="decode-0", state="ready"):
+def instance(
+    role: Role = "decode",
+    lease: str = "1",
+    node: str = "n1",
+    unit: str = "decode-0",
+    state: Literal["loading", "ready"] = "ready",
+) -> Instance:
     return Instance(role, lease, node, unit, Address("10.0.0.1", 1), "hello", state)
 
 

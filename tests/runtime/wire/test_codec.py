@@ -57,20 +57,20 @@ def test_garbage_is_refused_or_waited_for_and_never_breaks(data):
 
 
 def test_http_on_the_stream_port_is_refused_at_once():
-    with pytest.raises(BadFrame, match="a frame of 1195725856 bytes; the limit is 16777216"):
+    with pytest.raises(BadFrame, match=r"a frame of 1195725856 bytes; the limit is 16777216"):
         Unframer().feed(b"GET / HTTP/1.1\r\n")
 
 
 def test_another_version_is_refused_by_name():
     changed = bytearray(frame([Ping()]))
     changed[4] = 9
-    with pytest.raises(BadFrame, match="^frame version 9; this process speaks version 1$"):
+    with pytest.raises(BadFrame, match=r"^frame version 9; this process speaks version 1$"):
         Unframer().feed(bytes(changed))
 
 
 def test_a_frame_of_the_wrong_types_is_refused():
     payload = b"\x01" + msgspec.msgpack.encode([[3, "one", None]])
-    with pytest.raises(BadFrame, match="^a frame that cannot be read: "):
+    with pytest.raises(BadFrame, match=r"^a frame that cannot be read: "):
         Unframer().feed(len(payload).to_bytes(4, "big") + payload)
 
 
@@ -82,7 +82,7 @@ def test_deep_nesting_is_refused():
 
 def test_a_frame_over_the_limit_is_not_sent(monkeypatch):
     monkeypatch.setattr(codec, "MAX_FRAME_BYTES", 100)
-    with pytest.raises(FrameTooLarge, match="^a message of 118 bytes is over the limit of 100$"):
+    with pytest.raises(FrameTooLarge, match=r"^a message of 118 bytes is over the limit of 100$"):
         frame([Open(1, Text("x" * 106))])
 
 
@@ -93,7 +93,7 @@ def test_a_task_survives_the_queue():
 
 @pytest.mark.parametrize("data", [b"", b"\x07abc", b"\x01\xc1", b"\x01" + msgspec.msgpack.encode([1, 2])])
 def test_a_strange_queue_item_is_refused(data):
-    with pytest.raises(BadFrame, match="^a queue item "):
+    with pytest.raises(BadFrame, match=r"^a queue item "):
         codec.decode_task(data)
 
 
@@ -103,5 +103,5 @@ def test_an_instance_is_readable_json_and_tolerates_newer_keys():
     assert codec.decode_instance(data) == one
     assert codec.decode_instance(data[:-1] + b',"shoe_size":46}') == one
     assert msgspec.json.decode(data)["stream"] == {"host": "10.0.0.1", "port": 7300}
-    with pytest.raises(BadFrame, match="^an instance that cannot be read: "):
+    with pytest.raises(BadFrame, match=r"^an instance that cannot be read: "):
         codec.decode_instance(b"{}")
