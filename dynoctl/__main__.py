@@ -22,7 +22,11 @@ def run(argv: list[str]) -> int:
 
     debug = "--debug" in argv
     try:
-        code = app(args=[word for word in argv if word != "--debug"], prog_name="dynoctl", standalone_mode=False)
+        code = app(
+            args=[word for word in argv if word != "--debug"] or ["--help"],
+            prog_name="dynoctl",
+            standalone_mode=False,
+        )
     except KeyboardInterrupt:
         Terminal().say("interrupted")
         return Exit.INTERRUPTED

@@ -14,7 +14,6 @@ from dynoctl.cli import options
 app = typer.Typer(
     name="dynoctl",
     help="One YAML file in, one serving LLM cluster out, over plain SSH.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

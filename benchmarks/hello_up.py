@@ -1,0 +1,132 @@
+"""How much `up` adds to the slowest role's own start: the 3-node hello cluster on prepared lab hosts.
+
+    sudo .venv/bin/python -m benchmarks.hello_up [--rounds 5]
+
+A role's own start is the same process with the same settings, started by hand on its host while etcd and NATS of the
+cluster run, until its health file says that its engine is ready. `up` is the whole command, from a cluster that is
+down to the proof by a token; the nodes keep their environments. The issue's goal: no more than 2 s above.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.fleet import HERE, environment
+from benchmarks.report import table
+from tests.lab import Host, Lab
+
+DEADLINE_S = 60.0
+
+# Start it, wait until its health file says that it is registered with its engine ready, end it.
+ALONE = """
+rm -f /tmp/alone.json
+"$@" > /tmp/alone.log 2>&1 &
+until grep -q '"registered":true,"engine":"\\(ready\\|none\\)"' /tmp/alone.json 2>/dev/null; do sleep 0.01; done
+kill $!
+wait $!
+"""
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    python = environment()
+    with tempfile.TemporaryDirectory() as folder, Lab() as lab:
+        lab.start(3)
+        file = Path(folder) / "hello.yaml"
+        file.write_text(topology(lab, python))
+        os.environ["DYNOCTL_HOME"] = f"{folder}/home"
+        dynoctl = [sys.executable, "-m", "dynoctl"]
+        ups: list[float] = []
+        for number in range(given.rounds + 1):
+            started = time.monotonic()
+            subprocess.run(
+                [*dynoctl, "up", str(file)],
+                check=True,
+                cwd=HERE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            if number:
+                ups.append(time.monotonic() - started)
+            if number < given.rounds:
+                subprocess.run(
+                    [*dynoctl, "down", "hello"],
+                    check=True,
+                    cwd=HERE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+        alone = {f"{host.name}/{unit}": own_start(host, unit) for host in lab.hosts for unit in units(host)}
+        subprocess.run(
+            [*dynoctl, "down", "hello"],
+            check=True,
+            cwd=HERE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    slowest = max(alone, key=lambda name: alone[name])
+    up = statistics.median(ups)
+    print(f"{given.rounds} rounds, medians")
+    print(
+        table(
+            ["", "s"],
+            [
+                ["dynoctl up", f"{up:.2f}"],
+                [f"slowest role alone ({slowest})", f"{alone[slowest]:.2f}"],
+                ["above it", f"{up - alone[slowest]:.2f}"],
+            ],
+        )
+    )
+    return 0
+
+
+def topology(lab: Lab, python: Path) -> str:
+    """The seed's disaggregated deployment."""
+    text = (HERE / "topologies" / "hello-disagg-3node.yaml").read_text()
+    for number, host in enumerate(lab.hosts, start=1):
+        text = re.sub(rf"(node{number}: *{{ *host: )[^,}} ]+", rf"\g<1>{host.address}", text)
+    text = re.sub(r"(?m)^name: .*$", "name: hello", text)
+    text = re.sub(r"(?m)^ssh: .*$", f"ssh: {{user: {lab.hosts[0].user}, key: {lab.key}}}", text)
+    return text + f"\npython: {python}\n"
+
+
+def units(host: Host) -> list[str]:
+    """The role units of a host."""
+    found = host.exec(["sh", "-c", "ls -d ~dyn/.dynoctl/clusters/hello/*/units/*"]).stdout.split()
+    return [path for path in found if not path.endswith(("/etcd", "/nats"))]
+
+
+def own_start(host: Host, folder: str) -> float:
+    """Seconds from exec to `engine ready` of one role process, on ports of its own."""
+    unit = json.loads(host.exec(["cat", f"{folder}/unit.json"]).stdout)
+    settings = json.loads(host.exec(["cat", f"{folder}/settings.json"]).stdout)
+    settings["health_path"] = "/tmp/alone.json"
+    settings["stream"]["port"] += 1000
+    if settings.get("http"):
+        settings["http"]["port"] += 1000
+    host.exec(
+        ["sh", "-c", "cat > /tmp/alone-settings.json; chown dyn /tmp/alone-settings.json"],
+        input=json.dumps(settings),
+    )
+    argv = ["env", f"PYTHONPATH={unit['env']['PYTHONPATH']}", *unit["argv"][:-1], "/tmp/alone-settings.json"]
+    started = time.monotonic()
+    host.exec(["sh", "-c", ALONE, "sh", *argv], user="dyn", timeout_s=DEADLINE_S)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
