@@ -15,7 +15,7 @@ from msgspec import inspect as types
 
 from dynoctl.topology import hints
 from dynoctl.topology.document import List, Map, Mark, Node, Path, Scalar, locate
-from dynoctl.topology.kinds import Key, Kind, bare, expected, keys_of, section_of
+from dynoctl.topology.kinds import Key, Kind, bare, expected, keys_of
 from dynoctl.topology.problem import Problem
 from dynoctl.topology.secret import Env, Url
 
@@ -49,10 +49,8 @@ class Reader:
     problems: list[Problem]
     faulty: set[Path] = field(default_factory=set)
 
-    def section(self, node: Node, section: type[msgspec.Struct], path: Path = ()) -> Any:
+    def section(self, node: Map, section: type[msgspec.Struct], path: Path = ()) -> Any:
         """The value of a map as a model; never fails: what cannot be read has its default or an example."""
-        if not isinstance(node, Map):
-            return self._stand_in(section, self._wrong(node, path, "a map"))
         keys = keys_of(section)
         self._unknown(node, keys, path)
         values = {}
@@ -73,14 +71,12 @@ class Reader:
             return UNREAD
         if not isinstance(value, _Unread):
             return value
-        if section := section_of(key.kind) if isinstance(key.kind.type, types.StructType) else None:
-            return self._stand_in(section, value)
-        return self._example(key)
-
-    def _example(self, key: Key) -> Any:
+        if isinstance(key.kind.type, types.StructType):
+            return self._stand_in(key.kind.type.cls)
         return key.kind.examples[0] if key.required else UNREAD
 
-    def _stand_in(self, section: type[msgspec.Struct], _: _Unread) -> Any:
+    def _stand_in(self, section: type[msgspec.Struct]) -> Any:
+        """A section that could not be read: defaults, and examples of what is required."""
         required = {key.name: key for key in keys_of(section).values() if key.required}
         examples = {name: key.kind.examples[0] for name, key in required.items()}
         return msgspec.convert(examples, section)
@@ -116,11 +112,16 @@ class Reader:
         values = []
         for index, one in enumerate(nodes):
             value = self.value(one, item, (*path, index))
-            if isinstance(value, _Unread) and isinstance(item.type, types.StructType):
-                value = self._stand_in(item.type.cls, value)
-            if not isinstance(value, _Unread):
-                values.append(value)
+            values.append(self._blank(item) if isinstance(value, _Unread) else value)
         return tuple(values)
+
+    def _blank(self, item: Kind) -> Any:
+        """Stands for an item that could not be read, so that those after it keep their places."""
+        if isinstance(item.type, types.StructType):
+            return self._stand_in(item.type.cls)
+        if isinstance(item.type, types.IntType):
+            return 0
+        return Url("") if isinstance(item.type, types.CustomType) else ""
 
     def _named(self, node: Node, name: Kind, item: Kind, path: Path) -> Any:
         if not isinstance(node, Map):
@@ -131,11 +132,8 @@ class Reader:
             here = (*path, key)
             if self._text(key, name) is None:
                 self._fault(entry.mark, here, f"expected {expected(name)}, found {key!r}")
-            values[key] = (
-                self.section(entry.node, item.type.cls, here)
-                if isinstance(entry.node, Map)
-                else self._stand_in(item.type.cls, self._wrong(entry.node, here, "a map"))
-            )
+            value = self._map(entry.node, item.type.cls, item, here)
+            values[key] = self._blank(item) if isinstance(value, _Unread) else value
         return values
 
     def _env(self, node: Node, path: Path) -> Any:

@@ -60,9 +60,7 @@ def schemes(topology: Topology) -> Iterator[Finding]:
         except ValueError:
             whole = False
         if not whole:
-            yield Finding(
-                path, f"an address of {name} is {wanted} with a host, and a port where it is special"
-            )
+            yield Finding(path, f"an address of {name} is {wanted}, a host, and a port from 1 to 65535")
 
 
 def reachable(topology: Topology) -> Iterator[Finding]:
