@@ -1,7 +1,7 @@
 """Verb `logs`: the last lines of units' logs, and with `follow` what is written from now on.
 
 In: `{"units": [folders…], "lines": 100, "follow": false}`. Out: `{"unit": …, "line": …}`, unit by unit, then in the
-order of writing. A log that is rotated is followed into its successor. Ends once nobody reads any more.
+order of writing. A log that is rotated is followed through it. Ends once nobody reads any more.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from dyno_node import log
 from dyno_node.request import Request, number, texts
@@ -41,42 +42,44 @@ class Followed:
     def __init__(self, place: UnitDir) -> None:
         self.name = place.path.name
         self._path = place.log
-        self._file: BinaryIO | None = None
+        self._at = log.size_bytes(place.log)
+        self._old = _inode(log.old(place.log, 1))
         self._rest = b""
-        self._open(os.SEEK_END)
 
     def more(self) -> Iterator[str]:
         """The whole lines that were written since."""
-        yield from self._read()
-        if self._replaced():
-            yield from self._read()  # what came between our last read and the rotation
-            self._open(os.SEEK_SET)
-            yield from self._read()
-
-    def _open(self, whence: int) -> None:
-        if self._file is not None:
-            self._file.close()
         try:
-            self._file = self._path.open("rb", buffering=0)
+            file = self._path.open("rb", buffering=0)
         except OSError:
-            self._file = None
             return
-        self._file.seek(0, whence)
+        with file:
+            if not log.hold_still(file.fileno()):
+                return  # it is being rotated: next time
+            self._rotated()
+            if self._at > os.fstat(file.fileno()).st_size:
+                self._at = 0  # emptied by somebody else
+            file.seek(self._at)
+            chunk = file.read(CHUNK_BYTES)
+            self._at += len(chunk)
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
 
-    def _read(self) -> Iterator[str]:
-        if self._file is None:
-            self._open(os.SEEK_SET)
-        while self._file is not None and (chunk := self._file.read(CHUNK_BYTES)):
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            yield from (line.decode(errors="replace") for line in whole)
+    def _rotated(self) -> None:
+        """After a rotation, the front of the log is in the part before: what we had not read yet is there."""
+        before = log.old(self._path, 1)
+        if (now := _inode(before)) == self._old:
+            return
+        self._old = now
+        moved = log.size_bytes(before)
+        if self._at < moved:
+            with before.open("rb") as file:
+                file.seek(self._at)
+                self._rest += file.read()
+        self._at = max(0, self._at - moved)
 
-    def _replaced(self) -> bool:
-        """Whether the name means another file now, or this one was cut to nothing."""
-        if self._file is None:
-            return False
-        try:
-            now = self._path.stat()
-        except OSError:
-            return False
-        mine = os.fstat(self._file.fileno())
-        return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) or now.st_size < self._file.tell()
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
