@@ -66,8 +66,10 @@ def measure(commands: dict[str, list[str]], rounds: int) -> list[Row]:
         for name, argv in commands.items():
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             started = time.monotonic()
-            subprocess.run(argv, check=True, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            done = subprocess.run(argv, cwd=HERE, capture_output=True, text=True, check=False)
             wall = time.monotonic() - started
+            if done.returncode != 0:
+                sys.exit(f"{name} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             if number:
                 walls[name].append(wall)
