@@ -1,49 +1,40 @@
 """~/.ssh/config and /etc/ssh/ssh_config as OpenSSH reads them: `Host`, `Match`, and `Include` wherever it stands.
 
-In: the text of the files. Out: for a host, the options that apply to it. paramiko parses and matches; it does not
-follow `Include` and does not know comments at the end of a line, so both are worked out here before it reads.
+In: the text of the files. Out: for a host, the options that apply to it. paramiko parses and matches the lines that
+`ssh_lines` gives it.
 """
 
 from __future__ import annotations
 
 import glob
-import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynoctl.errors import UsageError
+from dynoctl.remote.ssh_lines import ConfigFile, Find, Lines, run_quietly
 
 if TYPE_CHECKING:
     from paramiko import SSHConfig
 
-INCLUDE_DEPTH = 16  # as in OpenSSH
-_KEYWORD = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)")
-_RAW = frozenset({"proxycommand", "localcommand", "remotecommand", "match"})  # `#` may belong to the value
-_PROBE = "dynoctlprobe"
-_WAY_OUT = "name user, port and key under `ssh:` in the topology instead"
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """One file: where it is, what it says, and the folder that relative `Include` paths start from."""
-
-    path: str
-    text: str
-    folder: str
-
-
-Find = Callable[[str], list[ConfigFile]]
-
 
 class SshConfig:
-    """The options of each host. `find` gives the files that a pattern of an `Include` line names."""
+    """The options of each host.
 
-    def __init__(self, files: Iterable[ConfigFile] = (), find: Find = lambda pattern: []) -> None:
+    `find` gives the files that a pattern of an `Include` line names; `test` runs the command of a `Match exec` and
+    says whether it ended well.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[ConfigFile] = (),
+        find: Find = lambda pattern: [],
+        test: Callable[[str], bool] = run_quietly,
+    ) -> None:
         self._files = tuple(files)
         self._find = find
+        self._test = test
         self._parsed_for: dict[tuple[str | None, int | None], SSHConfig] = {}
 
     @classmethod
@@ -62,8 +53,6 @@ class SshConfig:
         names = " and ".join(file.path for file in self._files)
         try:
             return dict(self._parsed(host, user, port).lookup(host))
-        except ImportError:
-            raise UsageError(f"{names}: `Match exec` is not supported", next=_WAY_OUT) from None
         except UsageError:
             raise
         except Exception as error:
@@ -77,74 +66,14 @@ class SshConfig:
         if (user, port) not in self._parsed_for:
             head = [f"user {user}"] if user else []
             head += [f"port {port}"] if port else []
-            expansion = _Expansion(host, self._find, head)
+            lines = Lines(host, self._find, self._test, head)
             for file in self._files:
-                expansion.read(file)
-            parsed = SSHConfig.from_text("\n".join(expansion.lines))
-            if expansion.depends_on_host:
+                lines.read(file)
+            parsed = SSHConfig.from_text("\n".join(lines.found))
+            if lines.depend_on_host:
                 return parsed
             self._parsed_for[user, port] = parsed
         return self._parsed_for[user, port]
-
-
-class _Expansion:
-    """The lines of the files for one host, without `Include`."""
-
-    def __init__(self, host: str, find: Find, head: list[str]) -> None:
-        self._host = host
-        self._find = find
-        self.lines = head
-        self.depends_on_host = False
-
-    def read(self, file: ConfigFile, depth: int = 0) -> None:
-        """Add a file. It begins where any host is meant."""
-        if depth > INCLUDE_DEPTH:
-            raise UsageError(f"{file.path}: more than {INCLUDE_DEPTH} levels of `Include`")
-        self.lines.append("host *")
-        block = ""
-        for line in file.text.splitlines():
-            keyword, value = _split(line)
-            if keyword == "include":
-                if self._applies(block):
-                    self._include(value, file, depth)
-                continue
-            if keyword in ("host", "match"):
-                block = f"{keyword} {value}"
-            if keyword:
-                self.lines.append(f"{keyword} {value}")
-
-    def _include(self, value: str, file: ConfigFile, depth: int) -> None:
-        for pattern in shlex.split(value):
-            path = pattern if pattern.startswith(("/", "~")) else f"{file.folder}/{pattern}"
-            for found in self._find(path):
-                self.read(ConfigFile(found.path, found.text, file.folder), depth + 1)
-        # What follows belongs again to the block around the `Include`; that one applies to this host, or the files
-        # would not have been read.
-        self.lines.append("host *")
-
-    def _applies(self, block: str) -> bool:
-        """Whether the block around an `Include` applies to the host; asked of paramiko with a key of our own."""
-        if not block:
-            return True
-        from paramiko import SSHConfig
-
-        self.depends_on_host = True
-        asked = SSHConfig.from_text("\n".join([*self.lines, block, f"{_PROBE} yes"]))
-        return _PROBE in asked.lookup(self._host)
-
-
-def _split(line: str) -> tuple[str, str]:
-    """Keyword in lower case and value; two empty strings for a comment or nothing."""
-    stripped = line.strip()
-    if not stripped or stripped.startswith("#"):
-        return "", ""
-    found = _KEYWORD.match(stripped)
-    if found is None:
-        return stripped, ""  # paramiko says what is wrong with it
-    keyword, value = found[1].lower(), found[2]
-    if keyword not in _RAW and '"' not in value:
-        value = re.sub(r"\s+#.*$", "", value)
-    return keyword, value
 
 
 def find_files(pattern: str) -> list[ConfigFile]:

@@ -11,7 +11,8 @@ import pytest
 from dynoctl.remote.deadline import PATIENCE, Patience
 from dynoctl.remote.dial import Connections, Dialler
 from dynoctl.remote.host_keys import HostKeys, Pinned
-from dynoctl.remote.ssh_config import ConfigFile, SshConfig
+from dynoctl.remote.ssh_config import SshConfig
+from dynoctl.remote.ssh_lines import ConfigFile
 from dynoctl.remote.target import Person
 from dynoctl.topology.machines import Ssh
 from tests.dynoctl.remote.sshd import Sshd, require_sshd

@@ -343,7 +343,8 @@ class TestHostKeys:
         made = machine("n1", server)
         from dynoctl.remote.dial import Connections, Dialler
         from dynoctl.remote.host_keys import HostKeys
-        from dynoctl.remote.ssh_config import ConfigFile, SshConfig
+        from dynoctl.remote.ssh_config import SshConfig
+from dynoctl.remote.ssh_lines import ConfigFile
         from dynoctl.remote.target import Person
 
         for pin in (False, True):
