@@ -15,7 +15,7 @@ import msgspec
 
 from dynoctl.topology.engine import Engine, Model
 from dynoctl.topology.machines import LOCAL, Node, Ssh
-from dynoctl.topology.roles import ROLES, Frontend, Processor, Role, RoleName, Router, Worker
+from dynoctl.topology.roles import ROLES, Frontend, Role, RoleName, Worker
 from dynoctl.topology.secret import Env, Url
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Placement:
 
     `nodes` has one node, or all of a span with the head first; `index` counts the units of this role whose
     (head) node is the same, from 0. `engine` and `model` are complete for workers and None for other roles.
-    `path` is where the file says so: `("roles", "decode", 0)`; for a role that is implied, its frontend's.
+    `path` is where the file says so: `("roles", "decode", 0)`.
     """
 
     role: RoleName
@@ -163,7 +163,7 @@ def placements(topology: Topology) -> tuple[Placement, ...]:
 
 def _placed(topology: Topology, role: RoleName) -> Iterator[Placement]:
     seen: dict[str, int] = {}
-    for path, spec, nodes in _written(topology, role) or _implied(topology, role):
+    for path, spec, nodes in _written(topology, role):
         for replica in range(spec.replicas):
             index = seen.get(nodes[0], 0)
             seen[nodes[0]] = index + 1
@@ -177,17 +177,6 @@ def _written(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple
         (("roles", role, position), spec, nodes)
         for position, spec in enumerate(topology.roles.of(role))
         for nodes in spec.sites or default
-    ]
-
-
-def _implied(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple[str, ...]]]:
-    """A processor or a router that the file does not have stands beside each frontend."""
-    if role not in ("processor", "router") or topology.roles.of(role):
-        return []
-    kind = Processor if role == "processor" else Router
-    return [
-        (path, kind(replicas=frontend.replicas), nodes)
-        for path, frontend, nodes in _written(topology, "frontend")
     ]
 
 

@@ -101,12 +101,12 @@ class Roles(Part, frozen=True):
     processor: Annotated[
         tuple[Processor, ...],
         ONE_OR_MORE,
-        Meta(description="Turns requests into tokens and back; where absent, one beside each frontend."),
+        Meta(description="Turns requests into tokens and back; where absent, the frontend does."),
     ] = ()
     router: Annotated[
         tuple[Router, ...],
         ONE_OR_MORE,
-        Meta(description="Chooses the worker; where absent, one beside each frontend."),
+        Meta(description="Chooses the worker; where absent, workers take turns."),
     ] = ()
     decode: Annotated[
         tuple[Worker, ...],

@@ -26,7 +26,7 @@ def good(tmp_path: Path) -> Path:
 
 def test_a_valid_file_in_one_line(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert validate(str(good), []) == Exit.DONE
-    expected = f"{good} is valid: 1 node, 5 units: etcd, nats, 1 frontend, 1 processor, 1 router, 2 decode\n"
+    expected = f"{good} is valid: 1 node, 5 units: etcd, nats, 1 frontend, 2 decode\n"
     assert capsys.readouterr().out == expected
 
 
@@ -61,7 +61,7 @@ def test_an_invalid_file_as_json(good: Path, capsys: pytest.CaptureFixture[str])
 
 def test_overrides_are_part_of_what_is_validated(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert validate(str(good), ["roles.decode.replicas=3"]) == Exit.DONE
-    assert capsys.readouterr().out.endswith("1 router, 3 decode\n")
+    assert capsys.readouterr().out.endswith("1 frontend, 3 decode\n")
 
 
 def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
