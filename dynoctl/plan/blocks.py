@@ -90,21 +90,10 @@ def _ports(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
         return
     for spec in specs:
         for port in spec.listens:
-            if port in site.seen.listening and not _ours(site, port):
+            if port in site.seen.listening and port not in site.seen.own_ports:
                 yield Obstacle(
                     f"{site.node}: port {port}, which {spec.name} is to take, is held by a process that is not ours",
                     f"ssh {site.node} ss -ltnp 'sport = :{port}'"
                     if not site.is_local
                     else f"ss -ltnp 'sport = :{port}'",
                 )
-
-
-def _ours(site: Site, port: int) -> bool:
-    """Whether a living unit of this cluster on this node is recorded with that port."""
-    assert site.seen is not None
-    recorded: Mapping[str, Mapping[str, list[int]]] = (site.seen.manifest or {}).get("units", {})
-    for name, entry in recorded.items():
-        unit = site.seen.units.get(name)
-        if unit is not None and (unit.alive or unit.supervised) and port in entry["listens"]:
-            return True
-    return False

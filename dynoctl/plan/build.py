@@ -66,7 +66,7 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         for spec in specs
         if (verdict := verdicts[spec.node, spec.name]).stop
     ]
-    prepare = [*_prepare(sites, specs, starts), *records]
+    prepare = [*_prepare(sites, specs, starts), *records, *_reach(sites, observed, leaving)]
     return Plan(
         cluster=topology.name,
         verb="up",
@@ -153,6 +153,15 @@ def _prepare(
             yield from _runtime(site)
 
 
+def _reach(sites: Mapping[str, Site], observed: Observed, leaving: tuple[Step, ...]) -> Iterator[Step]:
+    """A node that leaves is told what to stop by the node program, which may be another one than it has."""
+    program = next(iter(sites.values())).kit.node_program
+    for node in dict.fromkeys(step.node for step in leaving if step.node not in sites):
+        seen = observed.nodes[node]
+        if program.place not in seen.have:
+            yield Push(node, "not on the node yet", program, seen.root)
+
+
 def _pushes(site: Site, artifacts: list[Artifact]) -> Iterator[Step]:
     for artifact in artifacts:
         if not site.has(artifact.place):
@@ -197,6 +206,7 @@ def _warnings(sites: Mapping[str, Site], specs: tuple[UnitSpec, ...]) -> Iterato
         etcd = site.kit.etcd
         if (
             spec.name == "etcd"
+            and site.seen is not None  # what a node has that was not asked is not known
             and not site.is_local
             and etcd
             and spec.document["argv"][0].endswith(etcd.place)

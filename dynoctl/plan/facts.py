@@ -36,19 +36,20 @@ def _lines(text: str) -> list[str]:
 
 
 def _kernel(text: str) -> dict[str, Any]:
-    hostname, boot_id, uptime, root = _lines(text)
+    hostname, boot_id, uptime, root, home = _lines(text)
     return {
         "hostname": hostname,
         "boot_id": boot_id,
         "uptime_s": float(uptime.split()[0]),
         "root": root,
+        "home": home,
     }
 
 
 KERNEL = Fact(
     "kernel",
     'read -r x < /proc/sys/kernel/hostname; echo "$x"; read -r x < /proc/sys/kernel/random/boot_id; echo "$x"\n'
-    'read -r x < /proc/uptime; echo "$x"; echo "$root"',
+    'read -r x < /proc/uptime; echo "$x"; echo "$root"; echo "${HOME:-/}"',
     _kernel,
 )
 
@@ -94,7 +95,8 @@ def _have(text: str) -> dict[str, Any]:
 
 HAVE = Fact(
     "have",
-    'for x in "$root"/node-*.pyz "$root"/code/*/.complete "$root"/envs/*/.complete "$root"/bin/*/*; do\n'
+    'for x in "$root"/node-*.pyz "$root"/code/*/.complete "$root"/envs/*/.complete '
+    '"$root"/wheels/*/.complete "$root"/bin/*/*; do\n'
     '[ -e "$x" ] && echo "${x#"$root"/}"; done',
     _have,
 )
@@ -222,7 +224,8 @@ def _runs(named: Mapping[str, Any] | None, stat: str, boot_id: str) -> bool:
     fields = stat.rpartition(")")[2].split()
     if named is None or len(fields) < 20 or fields[0] in ("Z", "X"):
         return False
-    return named.get("boot_id") == boot_id and named.get("starttime") == int(fields[19])
+    same_process = named.get("starttime") == int(fields[19]) and stat.startswith(f"{named.get('pid')} ")
+    return named.get("boot_id") == boot_id and same_process
 
 
 def _unit(
@@ -235,44 +238,66 @@ def _unit(
     boot_id: str,
     uptime_s: float,
 ) -> UnitSeen:
+    """Files that another version wrote, or that a bad disk changed, count as torn: the unit is half-started."""
+    unknown = UnitSeen(name=name, digest=None, phase="unknown", alive=False, supervised=False)
     if state is None:
-        return UnitSeen(name=name, digest=None, phase="unknown", alive=False, supervised=False)
-    alive = _runs(state, stat, boot_id)
-    supervisor = {"boot_id": state.get("boot_id"), **(state.get("supervisor") or {})}
-    supervised = _runs(supervisor, supervisor_stat, boot_id)
-    phase = str(state.get("phase", "unknown"))
-    if not alive and not supervised and phase in ("starting", "running", "waiting", "stopping"):
-        phase = "dead"
-    mine = health if alive and health and health.get("pid") == state.get("pid") else {}
-    roles = {
-        str(role): RoleHealth(
-            port=bool(said.get("port")),
-            registered=bool(said.get("registered")),
-            engine=str(said.get("engine", "none")),
-            problem=said.get("problem"),
+        return unknown
+    try:
+        alive = _runs(state, stat, boot_id)
+        supervisor = {"boot_id": state.get("boot_id"), **(state.get("supervisor") or {})}
+        supervised = _runs(supervisor, supervisor_stat, boot_id)
+        phase = str(state["phase"])
+        if not alive and not supervised and phase in ("starting", "running", "waiting", "stopping"):
+            phase = "dead"
+        mine = health if alive and health and health.get("pid") == state.get("pid") else {}
+        said = _health(mine, uptime_s)
+        problems = (role.problem for role in said.get("roles", {}).values() if role.problem)
+        return UnitSeen(
+            name=name,
+            digest=state.get("digest"),
+            phase=phase,
+            alive=alive,
+            supervised=supervised,
+            pid=state.get("pid") if alive else None,
+            restarts=int(state.get("restarts") or 0),
+            up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
+            exit=dict(state["exit"]) if state.get("exit") else None,
+            problem=state.get("problem") or next(problems, None),
+            **said,
         )
-        for role, said in dict(mine.get("roles", {})).items()
-    }
-    return UnitSeen(
-        name=name,
-        digest=state.get("digest"),
-        phase=phase,
-        alive=alive,
-        supervised=supervised,
-        pid=state.get("pid") if alive else None,
-        restarts=int(state.get("restarts") or 0),
-        up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
-        exit=state.get("exit"),
-        beat_age_s=max(0.0, uptime_s - float(mine["beat_s"])) if "beat_s" in mine else None,
-        roles=roles,
-        sees={str(role): int(count) for role, count in dict(mine.get("sees", {})).items()},
-        bus=dict(mine.get("bus", {})),
-        problem=state.get("problem") or next((said.problem for said in roles.values() if said.problem), None),
-    )
+    except _NONSENSE:
+        return unknown
+
+
+_NONSENSE = (TypeError, ValueError, AttributeError, KeyError)
+
+
+def _health(found: Mapping[str, Any], uptime_s: float) -> dict[str, Any]:
+    """What a process says of itself; nothing where that cannot be understood."""
+    try:
+        return {
+            "roles": {
+                str(role): RoleHealth(
+                    port=bool(said.get("port")),
+                    registered=bool(said.get("registered")),
+                    engine=str(said.get("engine", "none")),
+                    problem=said.get("problem"),
+                )
+                for role, said in dict(found.get("roles", {})).items()
+            },
+            "sees": {str(role): int(count) for role, count in dict(found.get("sees", {})).items()},
+            "bus": dict(found.get("bus", {})),
+            "beat_age_s": max(0.0, uptime_s - float(found["beat_s"])) if "beat_s" in found else None,
+        }
+    except _NONSENSE:
+        return {}
 
 
 def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
     """None where nobody holds it: a lease runs out by the node's own clock, and with its boot."""
-    if found is None or found.get("boot_id") != boot_id or float(found.get("until_s", 0.0)) <= uptime_s:
+    until_s = (found or {}).get("until_s")
+    if found is None or found.get("boot_id") != boot_id or not isinstance(until_s, int | float):
+        return None
+    if until_s <= uptime_s:
         return None
     return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})

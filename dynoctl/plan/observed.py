@@ -79,11 +79,24 @@ class NodeSeen:
     user_manager: bool = False
     manifest: dict[str, Any] | None = None
     lock: Holder | None = None
+    home: str | None = None
 
     @property
     def generation(self) -> int:
         """How many times a changed topology was applied here; 0 on a node that never saw this cluster."""
         return int(self.manifest["generation"]) if self.manifest else 0
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """The ports that living units of this cluster were given: who listens there is no stranger."""
+        recorded = (self.manifest or {}).get("units", {})
+        living = (name for name, unit in self.units.items() if unit.alive or unit.supervised)
+        return frozenset(port for name in living if name in recorded for port in recorded[name]["listens"])
+
+    def absolute(self, path: str) -> str:
+        """A path on the node as programs there understand it: without `~/`, which only a shell knows."""
+        home = (self.home or "").rstrip("/")
+        return f"{home}/{path[2:]}" if home and path.startswith("~/") else path
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ RANGE = 100
 class PortBook:
     """The ports of one node, while its units are being planned.
 
-    `recorded`: what an earlier plan gave, by use (`decode-0.stream`). `busy`: what is in LISTEN now.
+    `recorded`: what an earlier plan gave, by use (`decode-0.stream`). `busy`: where strangers listen now.
     """
 
     node: str
@@ -41,7 +41,7 @@ class PortBook:
             Blocked: a hundred ports in a row are taken.
         """
         had = self.recorded.get(use)
-        if had is not None and had not in self.given.values():
+        if had is not None and had not in self.given.values() and had not in self.busy:
             return self.named(use, had)
         taken = {*self.given.values(), *self.recorded.values(), *self.busy}
         for port in range(first, first + RANGE):

@@ -129,11 +129,10 @@ def _missing(sees: Mapping[str, int], expects: Mapping[str, int]) -> str:
 def _why_down(seen: UnitSeen) -> str:
     ended = ""
     if seen.exit:
-        what = f"signal {seen.exit['signal']}" if "signal" in seen.exit else f"exit {seen.exit.get('code')}"
-        ended = f", last end: {what}"
+        ended = f", last end: {_end(seen.exit)}"
     match seen.phase:
         case "failed":
-            return f"gave up after {seen.restarts} restarts{ended}"
+            return f"gave up after {seen.restarts} restart{'' if seen.restarts == 1 else 's'}{ended}"
         case "waiting":
             return f"waits to be restarted{ended}"
         case "stopped":
@@ -142,6 +141,13 @@ def _why_down(seen: UnitSeen) -> str:
             return "half-started"
         case _:
             return f"not running{ended}"
+
+
+def _end(exit: Mapping[str, int]) -> str:
+    """An adopted process is nobody's child, so nobody learns how it ended."""
+    if "signal" in exit:
+        return f"signal {exit['signal']}"
+    return f"exit {exit['code']}" if "code" in exit else "unknown"
 
 
 def cluster_states(units: tuple[UnitSpec, ...], observed: Observed) -> tuple[RoleState, ...]:

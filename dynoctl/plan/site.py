@@ -90,15 +90,16 @@ def site(
 ) -> Site:
     """A node as the plan needs it. `own_python` runs this program: what a local node uses unless told otherwise."""
     recorded: Mapping[str, int] = (seen.manifest or {}).get("ports", {}) if seen else {}
+    given = machine.python or (own_python if machine.is_local else None)
     return Site(
         node=machine.name,
         cluster=cluster,
         address=address,
         is_local=machine.is_local,
         root=seen.root if seen else machine.state_dir,
-        ports=PortBook(machine.name, recorded, seen.listening if seen else frozenset()),
+        ports=PortBook(machine.name, recorded, seen.listening - seen.own_ports if seen else frozenset()),
         kit=kit,
-        python_given=machine.python or (own_python if machine.is_local else None),
+        python_given=seen.absolute(given) if seen and given else given,
         python_is_own=machine.is_local and not machine.python,
         index_url=index_url,
         seen=seen,

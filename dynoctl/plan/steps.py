@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 PhaseName = Literal["prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"]
@@ -229,10 +229,6 @@ class Plan:
     def interrupts(self) -> tuple[Step, ...]:
         """The steps that stop something that serves now."""
         return tuple(step for step in self.steps if step.interrupts)
-
-    def only(self, *names: PhaseName) -> Plan:
-        """The same plan with no phases but these."""
-        return replace(self, phases=tuple(phase for phase in self.phases if phase.name in names))
 
     def only(self, *names: PhaseName) -> Plan:
         """The same plan with no phases but these."""

@@ -79,7 +79,7 @@ def _program(site: Site, name: str, given: str | None, artifact: Artifact | None
         Blocked: there is none, and none to send.
     """
     if given:
-        return given
+        return site.seen.absolute(given) if site.seen else given
     if had := _recorded_program(site, name):
         return had
     if name == "etcd" and site.seen is not None and (found := site.seen.tools.get("etcd")):

@@ -33,6 +33,8 @@ def judge(spec: UnitSpec, seen: UnitSeen | None, recorded: Mapping[str, str] | N
         return Verdict(True, True, _what_changed(spec, recorded), serves=seen.alive)
     if seen.phase == "failed":
         return Verdict(True, True, f"it failed: {ended(seen)}")
+    if seen.phase == "stopping":
+        return Verdict(True, True, "an earlier run was cut off while it stopped this")
     if seen.alive and not seen.supervised:
         return Verdict(True, False, "it runs, but its supervisor is gone")
     if seen.alive or (seen.supervised and seen.phase in ("starting", "waiting")):
@@ -46,9 +48,12 @@ def ended(seen: UnitSeen) -> str:
     """How a unit's process ended last, in words."""
     if not seen.exit:
         return "the node was restarted, or its processes were killed"
+    after = f"after {seen.restarts} restart{'' if seen.restarts == 1 else 's'}"
     if "signal" in seen.exit:
-        return f"ended by signal {seen.exit['signal']} after {seen.restarts} restarts"
-    return f"exit status {seen.exit.get('code')} after {seen.restarts} restarts"
+        return f"ended by signal {seen.exit['signal']} {after}"
+    if "code" in seen.exit:
+        return f"exit status {seen.exit['code']} {after}"
+    return f"it ended unseen, {after}"
 
 
 def _what_changed(spec: UnitSpec, recorded: Mapping[str, str] | None) -> str:
