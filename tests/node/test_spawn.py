@@ -30,11 +30,13 @@ def test_it_is_written_down_first(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_down_does_not_run(tmp_path: Path) -> None:
-    def full(_: proc.Process) -> None:
+    forked: list[proc.Process] = []
+
+    def full(process: proc.Process) -> None:
+        forked.append(process)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left on device"):
         run(tmp_path, full)
     assert not (tmp_path / "done").exists()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert [proc.stat_of(process.pid) for process in forked] == [None]  # ended, and waited for
