@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import paramiko
+from paramiko.packet import Packetizer
 
 from dynoctl.remote.deadline import PATIENCE, Deadline, Patience
 from dynoctl.remote.host_keys import HostKeys
@@ -25,6 +26,13 @@ TRIES = 6
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 KEEPALIVE_S = 30
+
+
+class _Packets(Packetizer):
+    """Without paramiko's timer for the handshake: its thread keeps the process alive, and we have a deadline."""
+
+    def start_handshake(self, timeout: float) -> None:
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ def _once(target: Target, keys: HostKeys, through: Link | None, patience: Patien
     wire = dial(target, deadline, through.transport if through else None)
     transport = None
     try:
-        transport = paramiko.Transport(wire.socket)
+        transport = paramiko.Transport(wire.socket, packetizer_class=_Packets)
         try:
             _hello(transport, target, keys, deadline)
         except failures.Refused as error:
@@ -100,7 +108,7 @@ def _once(target: Target, keys: HostKeys, through: Link | None, patience: Patien
 def _hello(transport: paramiko.Transport, target: Target, keys: HostKeys, deadline: Deadline) -> None:
     """Agree on encryption and look at the host key. Raises Refused where the far end just hangs up."""
     left_s = max(deadline.left_s(), 0.1)
-    transport.banner_timeout = transport.handshake_timeout = left_s
+    transport.banner_timeout = left_s
     _prefer(transport, keys.types(target))
     try:
         transport.start_client(timeout=left_s)
@@ -113,8 +121,6 @@ def _hello(transport: paramiko.Transport, target: Target, keys: HostKeys, deadli
         if deadline.over:
             raise TimeoutError from error
         raise
-    finally:
-        transport.packetizer.complete_handshake()  # ends a timer thread that would outlive a failure
     keys.verify(target, HostKey(shown.get_name(), shown.asbytes()))
 
 

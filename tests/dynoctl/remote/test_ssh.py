@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import pytest
 from dynoctl.errors import CommandFailed, TimedOut, Unreachable
 from dynoctl.remote.deadline import Patience
 from dynoctl.remote.dial import Connections
+from dynoctl.remote.window import over
 from tests.dynoctl.remote.conftest import Reach, machine
 from tests.dynoctl.remote.sshd import Sshd
 
@@ -206,12 +210,10 @@ def test_a_home_path_is_the_home_over_there(sshd: Start, reach: Reach) -> None:
 
 
 def test_a_server_that_drops_many_at_once_is_tried_again(sshd: Start, reach: Reach) -> None:
-    """MaxStartups 1:100:1 drops every connection beyond the first that has not logged in yet."""
+    """From two that have not logged in yet, sshd drops four in five, from three all."""
     server = sshd(MaxStartups="2:80:3", LoginGraceTime="20")
     machines = [machine(f"n{number}", server) for number in range(12)]
     connections = reach.to_machines(*machines)
-    from dynoctl.remote.window import over
-
     outcomes = dict(
         over([each.name for each in machines], lambda name: connections.to(name).run("echo", timeout_s=20))
     )
@@ -241,3 +243,44 @@ def test_closing_connections_ends_everything_under_way(sshd: Start, reach: Reach
     assert isinstance(raised[0], Unreachable)
     with pytest.raises(Unreachable, match="n1: the connections were closed"):
         connections.to("n1")
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from dynoctl.remote.dial import Connections, Dialler
+from dynoctl.remote.host_keys import HostKeys
+from dynoctl.remote.ssh_config import SshConfig
+from dynoctl.remote.target import Person
+from dynoctl.remote.window import over
+from dynoctl.topology.machines import Ssh
+
+class Machine:
+    name, host = "n1", "127.0.0.1"
+    ssh = Ssh(port=int(sys.argv[1]), connect_timeout_s=300)
+
+try:
+    dialler = Dialler([Machine()], HostKeys(Path("/nonexistent"), pin=False), config=SshConfig(), person=Person("me"))
+    with Connections(dialler) as connections:
+        for node, outcome in over(["n1"], connections.to):
+            print(node, outcome)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_during_the_handshake_ends_the_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        argv = [sys.executable, "-c", _PROGRAM, str(server.getsockname()[1])]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                connection, _ = server.accept()
+                with connection:
+                    connection.sendall(b"SSH-2.0-slow\r\n")
+                    while b"curve25519" not in connection.recv(65536):
+                        continue
+                    process.send_signal(signal.SIGINT)
+                    out, err = process.communicate(timeout=20)
+            finally:
+                process.kill()
+    assert (out, err, process.returncode) == ("", "", 130)

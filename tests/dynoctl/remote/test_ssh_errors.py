@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from dynoctl.errors import AuthRefused, DynoctlError, HostKeyChanged, HostKeyUnknown, Unreachable
+from dynoctl.remote.dial import Connections, Dialler
+from dynoctl.remote.host_keys import HostKeys
+from dynoctl.remote.ssh_config import SshConfig
+from dynoctl.remote.ssh_lines import ConfigFile
+from dynoctl.remote.target import Person
 from dynoctl.topology.machines import Ssh
 from tests.dynoctl.remote.conftest import Machine, Reach, machine
 from tests.dynoctl.remote.sshd import Sshd, fingerprint, free_port, keygen
@@ -341,11 +346,6 @@ class TestHostKeys:
         config = f"Host *\nUserKnownHostsFile {users}\n"
         # the fixture's own first line says `none`, and the first value wins
         made = machine("n1", server)
-        from dynoctl.remote.dial import Connections, Dialler
-        from dynoctl.remote.host_keys import HostKeys
-        from dynoctl.remote.ssh_config import SshConfig
-from dynoctl.remote.ssh_lines import ConfigFile
-        from dynoctl.remote.target import Person
 
         for pin in (False, True):
             keys = HostKeys(reach.known_hosts, pin=pin, on_pin=reach.pinned.append)
