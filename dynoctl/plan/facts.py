@@ -60,7 +60,7 @@ def _machine(text: str) -> dict[str, Any]:
     if len(lines) < 5:
         return {}
     user, arch, free_kb, version, venv = (line.strip() for line in lines[:5])
-    numbers = tuple(int(part) for part in version.split())
+    numbers = tuple(int(part) for part in version.split() if part.isdigit())
     return {
         "user": user,
         "arch": arch,

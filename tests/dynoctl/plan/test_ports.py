@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,5 +65,5 @@ def test_ports_never_collide(busy: set[int], recorded: dict[str, int], named: di
 
 def test_every_role_has_its_own_hundred_below_the_kernels() -> None:
     bases = sorted(STREAM_BASE.values())
-    assert all(later - earlier >= RANGE for earlier, later in zip(bases, bases[1:], strict=False))
+    assert all(later - earlier >= RANGE for earlier, later in itertools.pairwise(bases))
     assert bases[-1] + RANGE <= 32768
