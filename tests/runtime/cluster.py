@@ -106,8 +106,8 @@ class Cluster:
     routing: Routing = field(default_factory=Routing)
     units: list[Unit] = field(default_factory=list)
 
-    def add(self, node: str, *roles: settings.RoleName, **more: Any) -> Unit:
-        """Start a process. `args` go to its engine; other keywords replace its settings."""
+    def add(self, node: str, *roles: settings.RoleName, start: bool = True, **more: Any) -> Unit:
+        """Start a process, or only prepare it. `args` go to its engine; other keywords replace its settings."""
         unit_name = f"{roles[0]}-{sum(one.settings.unit.startswith(roles[0]) for one in self.units)}"
         folder = self.folder / f"{node}-{unit_name}"
         folder.mkdir()
@@ -129,7 +129,8 @@ class Cluster:
         )
         unit = Unit(one, folder)
         unit.file.write_bytes(settings.encode(one))
-        unit.start()
+        if start:
+            unit.start()
         self.units.append(unit)
         return unit
 
@@ -147,6 +148,10 @@ class Cluster:
                 roles = unit.health().get("roles", {})
                 if not unit.sees(**counts) or any(one["engine"] == "loading" for one in roles.values()):
                     return False
+                if unit.settings.http is not None:
+                    ready = request(f"{unit.url}/health", None, {}).json["ready"]
+                    if ready != counts:
+                        return False
             return True
 
         wait_for(all_see, f"everybody sees {counts}", deadline_s)

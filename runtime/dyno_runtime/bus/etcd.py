@@ -24,8 +24,9 @@ CALL_S = 3.0
 # would be noticed far too late. etcd refuses keep-alives more often than every 5 s.
 _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
+    # Against its name this is how long one attempt may take, TCP and HTTP/2 greeting together.
+    "grpc.min_reconnect_backoff_ms": 5000,
     "grpc.keepalive_time_ms": 6000,
     "grpc.keepalive_timeout_ms": 4000,
     "grpc.enable_http_proxy": 0,

@@ -54,6 +54,8 @@ class NatsWork:
 
     async def give_back(self) -> None:
         await self._queue._call(self._message.nak())
+        # It is the last thing that an ending process says, so it has to be out.
+        await self._queue.flush()
 
     async def still_working(self) -> None:
         await self._queue._call(self._message.in_progress())
@@ -138,6 +140,12 @@ class NatsQueue:
             with contextlib.suppress(Exception):  # it is going away either way
                 async with asyncio.timeout(CALL_S):
                     await nc.close()
+
+    async def flush(self) -> None:
+        """Wait until the server has all that was sent. Raises Down."""
+        self._connected()
+        assert self._nc is not None
+        await self._call(self._nc.flush(int(CALL_S)))
 
     # ---- for `purge` only
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from dyno_runtime.wire.messages import Instance, LeaseId, Role
 
@@ -35,6 +36,11 @@ class View:
         for role, _ in self.instances:
             counts[role] = counts.get(role, 0) + 1
         return dict(sorted(counts.items()))
+
+
+def ready_counts(view: View) -> dict[str, int]:
+    """How many instances of each role may be sent requests."""
+    return {role: len(view.ready(cast(Role, role))) for role in view.counts()}
 
 
 def seen(view: View, instance: Instance) -> View:

@@ -43,7 +43,8 @@ class HelloEngine:
         self._timers: dict[str, asyncio.TimerHandle | asyncio.Handle | None] = {}
 
     async def load(self) -> None:
-        await asyncio.sleep(self._args.load_s)
+        if self._args.load_s:
+            await asyncio.sleep(self._args.load_s)
         if self._args.fail is not None:
             raise EngineError(self._args.fail)
 

@@ -2,8 +2,8 @@
 
 `POST /generate {"prompt": …, "request_id": …}` answers `{"worker_output": …, "request_id": …}`, as JSON, whatever
 `Accept` says: the hello-world clients ask for `text/event-stream` and are shown this same object.
-`GET /health` (200 while a decode worker could take a request), `/ready` (200 while this process takes requests)
-and `/live`.
+`GET /health` (200 while a decode worker could take a request, with the counts of registered and of ready instances),
+`/ready` (200 while this process takes requests) and `/live`.
 
 Every answer says who made it, `x-dyno-worker: node2/decode-0`, and who prefilled, `x-dyno-prefill: local` or
 `remote:node3/prefill-0`. Three request headers are for probes: `x-dyno-probe: 1` (the router must not learn from it),
@@ -22,6 +22,7 @@ import msgspec
 from dyno_runtime.bus.base import Call, CallFailed
 from dyno_runtime.bus.http import Exchange, HttpServer, error_body
 from dyno_runtime.core.session import Session
+from dyno_runtime.core.view import ready_counts
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.journey import Journey, Suspects
@@ -108,7 +109,8 @@ class Frontend(Part):
         view = self.around.members.view
         serving = bool(view.ready("decode")) and not self.draining
         status = "ok" if serving else "draining" if self.draining else "no worker"
-        body = msgspec.json.encode({"status": status, "instances": view.counts()})
+        counts = {"instances": view.counts(), "ready": ready_counts(view)}
+        body = msgspec.json.encode({"status": status, **counts})
         exchange.respond(200 if serving else 503, body, () if serving else (RETRY_AFTER,))
 
     def _generate(self, exchange: Exchange) -> None:

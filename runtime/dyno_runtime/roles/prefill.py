@@ -78,6 +78,7 @@ class Prefill(Part):
         beat = asyncio.get_running_loop().create_task(_keep_claim(work))
         try:
             task = decode_task(work.data)
+            log.info("pulled %s", task.request)
             if await self._wanted(task):
                 await self._tell(task, await self._prefill(task))
             await work.ack()
@@ -87,6 +88,10 @@ class Prefill(Part):
         except (Down, Refused) as error:
             # The work is done and told; the item may come again and will find that nobody waits for it.
             log.info("could not ack a task: %s", error)
+        except asyncio.CancelledError:
+            # This process ends; another one need not wait until the claim runs out.
+            await _give_back(work)
+            raise
         finally:
             beat.cancel()
 
@@ -127,6 +132,13 @@ async def _keep_claim(work: Work) -> None:
             await work.still_working()
         except (Down, Refused) as error:
             log.info("could not prolong a task: %s", error)
+
+
+async def _give_back(work: Work) -> None:
+    try:
+        await work.give_back()
+    except (Down, Refused) as error:
+        log.info("could not give a task back: %s", error)
 
 
 async def _quietly(work: Work) -> None:

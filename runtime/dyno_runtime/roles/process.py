@@ -114,11 +114,12 @@ class Process:
         for part in self._parts:
             await part.start()
         self._listening = True
+        # First: an engine that is there at once is registered as ready in the first place.
+        self._spawn(self._load_engine())
         self._announce()
         self._registry.start()
         for task in self._registry.tasks:
             task.add_done_callback(self._check)
-        self._spawn(self._load_engine())
         self._spawn(self._await_registration())
         self._spawn(self._await_lost())
         self._spawn(self._clear_queue())

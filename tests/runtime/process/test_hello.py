@@ -6,10 +6,11 @@ import itertools
 import json
 import signal
 import urllib.request
+from typing import get_args
 
 import pytest
 
-from dyno_runtime.settings import Disagg, Routing
+from dyno_runtime.settings import Disagg, RoleName, Routing
 from tests.runtime.cluster import Cluster, ask, request
 from tests.servers import wait_for
 
@@ -67,8 +68,10 @@ def test_conditional_sends_only_long_prompts_away(cluster: Cluster):
 def test_every_role_in_a_process_of_its_own(cluster: Cluster):
     cluster.disagg = Disagg(mode="always")
     front = cluster.add("node1", "frontend")
-    for node, role in (("node1", "processor"), ("node2", "router"), ("node2", "decode"), ("node3", "decode")):
-        cluster.add(node, role)  # type: ignore[arg-type]
+    cluster.add("node1", "processor")
+    cluster.add("node2", "router")
+    cluster.add("node2", "decode")
+    cluster.add("node3", "decode")
     cluster.add("node4", "prefill")
     cluster.ready()
     joke, series, fact = (ask(front, prompt, x_dyno_prefill="remote") for prompt in (JOKE, SERIES, FACT))
@@ -79,8 +82,8 @@ def test_every_role_in_a_process_of_its_own(cluster: Cluster):
 def test_two_of_everything_route_alike(cluster: Cluster):
     cluster.disagg = Disagg(mode="always")
     for node in ("node1", "node2"):
-        for role in ("frontend", "processor", "router", "decode", "prefill"):
-            cluster.add(node, role)  # type: ignore[arg-type]
+        for role in get_args(RoleName):
+            cluster.add(node, role)
     cluster.ready()
     fronts = [one for one in cluster.units if one.settings.roles == ("frontend",)]
     first = {prompt: ask(front, prompt) for front, prompt in zip(fronts, (JOKE, SERIES), strict=True)}
