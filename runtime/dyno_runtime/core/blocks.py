@@ -6,7 +6,8 @@ in every process, on every machine and in every version of Python.
 XXH3 with the parent's hash as seed, over the block's tokens as little-endian 32-bit numbers. It is fast, not
 cryptographic: two prompts that collide are sent to the same worker, and are answered correctly there. Measured on
 8,192 tokens, best of 30, µs at block size 16 / 64 / 512: XXH3 61 / 42 / 35 (31 of it are `array`), murmur-like crc32
-114 / 54 / 39, sha256 200 / 86 / 55, blake2b 204 / 101 / 63, `hash` of a tuple 98 / 55 / 40 (and its own in every process).
+114 / 54 / 39, sha256 200 / 86 / 55, blake2b 204 / 101 / 63, `hash` of a tuple 98 / 55 / 40 (and its own in
+every process).
 """
 
 from __future__ import annotations

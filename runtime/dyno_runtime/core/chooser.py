@@ -1,7 +1,8 @@
 """A router's mind for one model: who is there, what they hold, how loaded they are, and which policy decides.
 
-In: workers that come and go, load reports, KV events, requests and how they go on, each with the time. Out: a `Choice`
-or a `Refusal`, and a `KvAsk` where a worker should tell again what it holds. One `Chooser` for each model of the cluster.
+In: workers that come and go, load reports, KV events, requests and how they go on, each with the time. Out: a
+`Choice` or a `Refusal`, and a `KvAsk` where a worker should tell again what it holds. One `Chooser` for each
+model of the cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from dyno_runtime.wire.messages import LeaseId
 if TYPE_CHECKING:
     from random import Random
 
-# A block that a routed prompt should bring is believed to be there for this long, and for as long as its prefill may take.
+# A block that a routed prompt should bring is believed to be there for this long, and for as long as its
+# prefill may take.
 EXPECT_S = 2.0
 EXPECT_PER_TOKEN_S = 0.001
 

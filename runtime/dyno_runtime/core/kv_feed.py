@@ -1,7 +1,8 @@
 """One worker's KV events in their order, as one router takes them.
 
-In: batches as they come, load reports, answers to what was asked. Out: the batches or the snapshot to apply now, and from
-time to time a `KvAsk`. A batch that came twice is ignored; one that came too early waits until the gap is filled.
+In: batches as they come, load reports, answers to what was asked. Out: the batches or the snapshot to apply
+now, and from time to time a `KvAsk`. A batch that came twice is ignored; one that came too early waits until
+the gap is filled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A worker's own account of the KV blocks it holds, and what it tells about them.
 
-In: blocks stored, removed, cleared, as the engine reports them. Out: one `KvBatch` a step, and for a router that missed
-some the batches again, or a `KvSnapshot` where they are too old. Bounded: it keeps the last batches, up to a number of blocks.
+In: blocks stored, removed, cleared, as the engine reports them. Out: one `KvBatch` a step, and for a router
+that missed some the batches again, or a `KvSnapshot` where they are too old. Bounded: it keeps the last
+batches, up to a number of blocks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How loaded each worker is, as one router sees it: what workers report, and what this router itself did since.
 
-In: `LoadReport`s; requests routed, begun (first token) and ended, with the time of each. Out: one `WorkerLoad` a worker. A
-report replaces what was believed, except for what this router did so shortly before that the report cannot know of it
-yet. Where no reports come, only what this router did counts, and that returns to zero with its last request.
+In: `LoadReport`s; requests routed, begun (first token) and ended, with the time of each. Out: one `WorkerLoad`
+a worker. A report replaces what was believed, except for what this router did so shortly before that the report
+cannot know of it yet. Where no reports come, only what this router did counts, and that returns to zero with
+its last request.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ STALE_S = 3.0
 
 @dataclass(slots=True)
 class Work:
-    """Counted work: requests in decode, requests before their first token, prompt tokens to compute, KV blocks in use."""
+    """Counted work: requests in decode, requests before their first token, prompt tokens to compute, KV blocks
+    in use."""
 
     running: int = 0
     waiting: int = 0

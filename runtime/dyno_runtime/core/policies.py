@@ -1,7 +1,7 @@
 """Which worker takes a request: one function for each policy, all with the same signature.
 
-In: the `Request`, a `View` of the workers that may take it, and a source of random numbers. Out: a `Choice`, with a score
-for every worker and a sentence that says why. A policy keeps nothing between two calls.
+In: the `Request`, a `View` of the workers that may take it, and a source of random numbers. Out: a `Choice`,
+with a score for every worker and a sentence that says why. A policy keeps nothing between two calls.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Request:
 class View:
     """The workers that may take the request, never none, and what is known of them.
 
-    `matched` and `held` are in blocks; `matched` lacks those that hold nothing of the prompt. `turn` grows with each request,
-    so that workers that are equally good take turns. `memory` is the first prompt of each worker, for `similar` alone.
+    `matched` and `held` are in blocks; `matched` lacks those that hold nothing of the prompt. `turn` grows with
+    each request, so that workers that are equally good take turns. `memory` is the first prompt of each worker,
+    for `similar` alone.
     """
 
     workers: Sequence[LeaseId]

@@ -1,11 +1,11 @@
 """Which worker holds which KV blocks: one flat map from a block's chained hash to a bit set of workers.
 
-In: blocks stored and removed, workers that come and go, prompts just routed. Out: for a prompt's hashes, how many blocks
-each worker holds from the start. A hash names its whole prefix, so no tree is needed.
+In: blocks stored and removed, workers that come and go, prompts just routed. Out: for a prompt's hashes, how
+many blocks each worker holds from the start. A hash names its whole prefix, so no tree is needed.
 
 Bounds: above `max_blocks` the blocks that were stored or routed to least recently are forgotten, tails before heads.
-A worker's bit leaves the matches at once when the worker goes or clears its cache; the bit itself is swept out of the map
-little by little, and only then given to another worker.
+A worker's bit leaves the matches at once when the worker goes or clears its cache; the bit itself is swept out
+of the map little by little, and only then given to another worker.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _MANY_RETIRED = 64
 
 
 class PrefixIndex:
-    """See the module. Unknown workers are ignored in all calls but `add`: their last words may come after their end."""
+    """See the module. Unknown workers are ignored in all calls but `add`: their last words may come after their
+    end."""
 
     def __init__(self, max_blocks: int = MAX_BLOCKS) -> None:
         self.max_blocks = max_blocks
@@ -145,7 +146,8 @@ class PrefixIndex:
         return matched
 
     def expect(self, worker: LeaseId, blocks: Sequence[BlockHash], until_s: float) -> None:
-        """The prompt was just routed to the worker, which will hold it soon; believed for no longer than `until_s`."""
+        """The prompt was just routed to the worker, which will hold it soon; believed for no longer than
+        `until_s`."""
         slot = self._slots.get(worker)
         if slot is None:
             return
