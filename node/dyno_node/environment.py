@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-IMPORTS = ("msgspec", "uvloop", "httptools", "nats", "aetcd")
 BUILD_TIMEOUT_S = 1800
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# Prints the version of Python, then the distributions that it lacks. Nothing is imported: that takes a second.
+_PROBE = """
+import importlib.metadata, platform, sys
+print(platform.python_version())
+for name in sys.argv[1:]:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        print(name)
+"""
 
 
 class EnvironmentRefused(Exception):
@@ -46,11 +58,11 @@ def make(
         shutil.rmtree(folder, ignore_errors=True)
         if python:
             folder.mkdir(mode=0o700)
-            yield "importing what the runtime needs"
-            _check(str(Path(python).expanduser()))
+            yield "looking for what the runtime needs"
+            _check(str(Path(python).expanduser()), requirements)
         else:
             yield from _build(folder, requirements, wheelhouse, index_url)
-            _check(str(folder / "bin" / "python"))
+            _check(str(folder / "bin" / "python"), requirements)
         complete.touch()
 
 
@@ -82,14 +94,22 @@ def _build(
     )
 
 
-def _check(python: str) -> None:
-    """Import what the runtime imports; the version is part of it."""
-    probe = f"import sys; assert sys.version_info >= (3, 11), sys.version; import {', '.join(IMPORTS)}"
-    _run([python, "-c", probe], f"{python} cannot import what the runtime needs ({', '.join(IMPORTS)})")
+def _check(python: str, requirements: Sequence[str]) -> None:
+    """The interpreter is new enough and has every distribution that the requirements name."""
+    names = [found[0] for line in requirements if (found := _NAME.match(line))]
+    said = _run([python, "-c", _PROBE, *names], f"{python} cannot be used").split()
+    version, missing = said[0], said[1:]
+    if tuple(int(part) for part in version.split(".")[:2]) < (3, 11):
+        raise EnvironmentRefused(f"{python} is Python {version}; the runtime needs 3.11 or newer")
+    if missing:
+        raise EnvironmentRefused(
+            f"{python} lacks what the runtime needs: {', '.join(missing)}\n"
+            f"install it there: {python} -m pip install {' '.join(missing)}"
+        )
 
 
-def _run(argv: list[str], failure: str, extra: dict[str, str] | None = None) -> None:
-    """Run to the end; on failure raise with the last lines that it printed."""
+def _run(argv: list[str], failure: str, extra: dict[str, str] | None = None) -> str:
+    """Run to the end and return what it printed; on failure raise with the last lines of it."""
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_TARGET"))
     }
@@ -112,3 +132,4 @@ def _run(argv: list[str], failure: str, extra: dict[str, str] | None = None) -> 
     if done.returncode != 0:
         tail = done.stdout.decode(errors="replace").strip().splitlines()[-8:]
         raise EnvironmentRefused("\n".join([failure, *tail]))
+    return done.stdout.decode(errors="replace")
