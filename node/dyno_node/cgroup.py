@@ -7,7 +7,7 @@ are in ourselves, then those above it.
 
 from __future__ import annotations
 
-import hashlib
+import binascii
 import os
 import re
 import time
@@ -23,7 +23,7 @@ def name_for(mark: str, folder: Path) -> str:
     The digits are of its folder, so that two clusters of one name on one machine do not share a cgroup, and
     the end of one is not the end of the other.
     """
-    return f"{prefix_for(mark)}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    return f"{prefix_for(mark)}-{binascii.crc32(os.fsencode(folder)):08x}"
 
 
 def prefix_for(mark: str) -> str:

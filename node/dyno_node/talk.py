@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import select
 import socket
 import struct
@@ -23,7 +22,7 @@ class Ear:
     """The launcher's end. `name` goes to the supervisor on its command line."""
 
     def __init__(self) -> None:
-        self.name = "dyno-" + secrets.token_hex(16)
+        self.name = "dyno-" + os.urandom(16).hex()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind("\0" + self.name)
         self._socket.listen(1)
