@@ -79,11 +79,12 @@ def measure(commands: dict[str, list[str]], rounds: int) -> list[Row]:
 
 def environment() -> Path:
     """A Python environment that hosts can see, made once: what is measured is dynoctl, not pip."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        subprocess.run(["/usr/bin/python3", "-m", "venv", str(ENVIRONMENT)], check=True)
-        needs = HERE / "runtime" / "dyno_runtime" / "requirements.txt"
+    needs = HERE / "runtime" / "dyno_runtime" / "requirements.txt"
+    python, made_of = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "requirements.txt"
+    if not made_of.exists() or made_of.read_bytes() != needs.read_bytes():
+        subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", str(needs)], check=True)
+        made_of.write_bytes(needs.read_bytes())
     return python
 
 

@@ -53,31 +53,13 @@ def main() -> int:
         ups: list[float] = []
         for number in range(given.rounds + 1):
             started = time.monotonic()
-            subprocess.run(
-                [*dynoctl, "up", str(file)],
-                check=True,
-                cwd=HERE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            run([*dynoctl, "up", str(file)])
             if number:
                 ups.append(time.monotonic() - started)
             if number < given.rounds:
-                subprocess.run(
-                    [*dynoctl, "down", "hello"],
-                    check=True,
-                    cwd=HERE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
+                run([*dynoctl, "down", "hello"])
         alone = {f"{host.name}/{unit}": own_start(host, unit) for host in lab.hosts for unit in units(host)}
-        subprocess.run(
-            [*dynoctl, "down", "hello"],
-            check=True,
-            cwd=HERE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        run([*dynoctl, "down", "hello"])
     slowest = max(alone, key=lambda name: alone[name])
     up = statistics.median(ups)
     print(f"{given.rounds} rounds, medians")
@@ -92,6 +74,13 @@ def main() -> int:
         )
     )
     return 0
+
+
+def run(argv: list[str]) -> None:
+    """Run to the end; on failure end with what it printed."""
+    done = subprocess.run(argv, cwd=HERE, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{argv[3]} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
 
 
 def topology(lab: Lab, python: Path) -> str:

@@ -10,8 +10,9 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 
-from dynoctl.errors import Unreachable
+from dynoctl.errors import DynoctlError, Unreachable
 from dynoctl.remote.dial import Dialler
+from dynoctl.remote.window import over
 from dynoctl.topology.placement import Machine
 
 
@@ -19,16 +20,28 @@ def addresses(machines: Mapping[str, Machine], dialler: Dialler, *, look_up: boo
     """The address of each node; offline (`look_up` false) a name stays a name.
 
     Raises:
-        Unreachable: a name has no address.
+        Unreachable: a name has no address; of several, the first in the file.
         UsageError: the SSH config cannot be understood.
     """
-    found: dict[str, str] = {}
-    for name, machine in machines.items():
-        # A host may be an alias of ~/.ssh/config; peers have no such file, so they get what SSH would dial.
-        is_alias = machine.address == machine.host and not machine.is_local
-        text = dialler.target(name).hostname if is_alias else machine.address
-        found[name] = _number(name, text) if look_up else text
+    # A host may be an alias of ~/.ssh/config; peers have no such file, so they get what SSH would dial.
+    found = {
+        name: dialler.target(name).hostname if _is_alias(machine) else machine.address
+        for name, machine in machines.items()
+    }
+    if not look_up:
+        return found
+    # Side by side, because a name server that is away takes its seconds for each name.
+    answers = dict(over(found, lambda node: _number(node, found[node])))
+    for node in found:
+        answer = answers[node]
+        if isinstance(answer, DynoctlError):
+            raise answer
+        found[node] = answer
     return found
+
+
+def _is_alias(machine: Machine) -> bool:
+    return machine.address == machine.host and not machine.is_local
 
 
 def _number(node: str, text: str) -> str:

@@ -49,7 +49,7 @@ class Target:
     host_key_alias: str | None = None
     proxy_command: str | None = None
     hops: tuple[Target, ...] = ()
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float = 8.0
 
     @property
     def where(self) -> str:

@@ -34,7 +34,7 @@ class Ssh(SshOverride, frozen=True):
 
     connect_timeout_s: Annotated[
         Seconds, Meta(description="How long one attempt to connect may take, in seconds.")
-    ] = 10.0
+    ] = 8.0
 
 
 class Node(Part, frozen=True):

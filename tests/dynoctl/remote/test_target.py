@@ -34,7 +34,7 @@ def test_without_a_config_the_defaults_of_ssh_hold() -> None:
             f"{home}/.ssh/known_hosts2",
             "/etc/ssh/ssh_known_hosts",
         ),
-        connect_timeout_s=10.0,
+        connect_timeout_s=8.0,
     )
 
 
