@@ -114,7 +114,9 @@ def _tools(text: str) -> dict[str, Any]:
 TOOLS = Fact(
     "tools",
     "command -v etcd || echo; command -v nats-server || echo\n"
-    '[ -S "${XDG_RUNTIME_DIR:-/nowhere}/systemd/private" ] && echo user-manager',
+    # A session that did not come through PAM has no XDG_RUNTIME_DIR; -O: it is this user's own.
+    'for x in "${XDG_RUNTIME_DIR:-/nowhere}" /run/user/*; do\n'
+    '[ -O "$x/systemd/private" ] && { echo user-manager; break; }; done',
     _tools,
 )
 

@@ -63,7 +63,7 @@ def execute(
         run = _Run(work, means, events, results)
         _, errors = fleet.each(work, run)
         if errors and not go_on:
-            raise next(iter(errors.values()))
+            raise _together(list(errors.values()))
         for node, error in errors.items():
             results.append(StepResult(node, "the rest of its steps", 0.0, error.message, error.detail))
             lost.add(node)
@@ -124,7 +124,7 @@ class _Run:
                 answered = number
                 if last[id(step)] == number:
                     self._done(
-                        step, StepResult(node, step.title, time.monotonic() - started, None, _left(answer))
+                        step, StepResult(node, step.title, time.monotonic() - started, None, _remarks(answer))
                     )
 
         request = {"root": self._means.roots[node], "actions": [action for _, action in asked]}
@@ -151,11 +151,23 @@ class _Run:
             self._events.on_step(step, result)
 
 
+def _together(errors: list[NodeError]) -> NodeError:
+    """The first, with a line for each other node that failed in the same phase."""
+    first, *others = errors
+    first.detail = (*first.detail, *(f"and {other.message}" for other in others))
+    return first
+
+
 def _refused(step: Step, answer: Answer) -> NodeError:
     """The node's sentence, with what the unit printed last."""
     error, *rest = str(answer.get("error", "refused without a reason")).splitlines()
     tail = [str(line) for line in answer.get("log") or answer.get("tail") or ()]
     return CommandFailed(step.node, f"cannot {step.title}: {error}", detail=[*rest, *_left(answer), *tail])
+
+
+def _remarks(answer: Answer) -> tuple[str, ...]:
+    """What went well, and is worth knowing all the same."""
+    return (*_left(answer), *([str(answer["warning"])] if "warning" in answer else ()))
 
 
 def _left(answer: Answer) -> tuple[str, ...]:

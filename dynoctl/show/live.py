@@ -70,6 +70,8 @@ class LineProgress:
 
     def step(self, step: Step, result: StepResult) -> None:
         self._terminal.say(f"  {step.node}: {step.title}: {'failed' if result.error else 'done'}")
+        for line in result.detail if not result.error else ():
+            self._terminal.say(f"    {line}")
 
     def states(self, states: tuple[RoleState, ...], changed: RoleState) -> None:
         self._terminal.say(f"  {text.state_line(changed)}")
@@ -113,6 +115,8 @@ class LiveProgress:
         self._running.pop((step.node, step.title), None)
         mark, style = ("✗", "red") if result.error else ("✓", "green")
         self._terminal.say(f"  {mark} {step.node}  {step.title}", style=style)
+        for line in result.detail if not result.error else ():
+            self._terminal.say(f"    {line}", style="yellow")
         self._redraw()
 
     def states(self, states: tuple[RoleState, ...], changed: RoleState) -> None:

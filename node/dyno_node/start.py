@@ -67,12 +67,22 @@ def _other(unit: Unit, digest: str, runs: str) -> dict[str, Any]:
 
 
 def _launch(unit: Unit, place: UnitDir) -> dict[str, Any]:
+    """A supervisor by systemd where that outlives our logout; everywhere else by ourselves, and then we say why."""
+    if unit.backend != "systemd":
+        return _by_backend(unit, place, "agent")
+    found = systemd.backend(want_linger=True)
+    if found.name == "systemd" and found.linger:
+        return _by_backend(unit, place, "systemd")
+    return {**_by_backend(unit, place, "agent"), "warning": f"supervised without systemd: {found.why}"}
+
+
+def _by_backend(unit: Unit, place: UnitDir, backend: str) -> dict[str, Any]:
     wait_s = _LAUNCH_S + unit.stop_grace_s
     with Ear() as ear:
         program = os.path.realpath(sys.argv[0])
         command = [sys.executable, "-I", program, "supervise", str(place.path), ear.name]
         env = variables.of_supervisor(unit, place, os.environ)
-        if unit.backend == "systemd":
+        if backend == "systemd":
             return _by_systemd(unit, place, ear, command, env, wait_s)
         # A session of its own: neither the end of our SSH connection nor a signal to our group reaches it.
         pid = os.posix_spawn(command[0], command, env, setsid=True)

@@ -51,13 +51,33 @@ def test_a_manager_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert str(raised.value) == "systemctl did not answer within 0 s"
 
 
-def test_a_start_by_systemd_says_what_systemd_said(program: Program, no_manager: dict[str, str]) -> None:
+def test_without_a_manager_the_agent_starts_the_unit_and_says_why(
+    program: Program, no_manager: dict[str, str]
+) -> None:
     folder = program.unit(backend="systemd")
     answer = program.start(folder, env=no_manager)
-    assert answer["ok"] is False
-    assert answer["error"].startswith("systemd does not start dyno-test:n1:a-0-")
-    assert answer["error"].endswith(".service: Failed to connect to bus: No medium found")
-    assert program.view(folder)["phase"] == "none"
+    assert answer["ok"] is True
+    assert answer["warning"] == (
+        "supervised without systemd: no systemd user manager answers (Failed to connect to bus: No medium found)"
+    )
+
+
+def test_where_units_would_end_at_the_logout_the_agent_starts_them(
+    program: Program, no_manager: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "systemctl").write_text("#!/bin/sh\nexit 0\n")
+    loginctl = tmp_path / "bin" / "loginctl"
+    loginctl.write_text(
+        '#!/bin/sh\ncase "$1" in enable-linger) echo "Access denied" >&2; exit 1;; esac\necho no\n'
+    )
+    loginctl.chmod(0o755)
+    folder = program.unit(backend="systemd")
+    answer = program.start(folder, env=no_manager)
+    assert answer["ok"] is True
+    assert answer["warning"] == (
+        "supervised without systemd: a systemd user manager answers, but linger cannot be enabled (Access denied): "
+        "units would end at the logout"
+    )
 
 
 def test_a_stop_needs_no_manager_where_nothing_runs(program: Program, no_manager: dict[str, str]) -> None:
