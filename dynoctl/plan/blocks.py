@@ -93,7 +93,7 @@ def _ports(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
             if port in site.seen.listening and port not in site.seen.own_ports:
                 yield Obstacle(
                     f"{site.node}: port {port}, which {spec.name} is to take, is held by a process that is not ours",
-                    f"ssh {site.node} ss -ltnp 'sport = :{port}'"
+                    f"{site.login or f'ssh {site.node}'} ss -ltnp 'sport = :{port}'"
                     if not site.is_local
                     else f"ss -ltnp 'sport = :{port}'",
                 )

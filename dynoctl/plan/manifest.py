@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.observed import NodeSeen
+from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import UnitSpec
 from dynoctl.topology.model import Topology
@@ -97,4 +97,23 @@ def recorded_units(seen: NodeSeen) -> tuple[UnitSpec, ...]:
             digest=entry["digest"],
         )
         for name, entry in entries.items()
+    )
+
+
+def cluster_units(topology: Topology, observed: Observed) -> tuple[UnitSpec, ...]:
+    """All units of a cluster that was brought up: as recorded, and where a node has no record or did not answer, as
+    the topology says. None where no node has a record."""
+    recorded = {node: recorded_units(seen) for node, seen in observed.nodes.items() if seen.manifest}
+    if not recorded:
+        return ()
+    names = dict.fromkeys([*topology.machines, *recorded])
+    return tuple(spec for node in names for spec in recorded.get(node, meant_units(topology, node)))
+
+
+def meant_units(topology: Topology, node: str) -> tuple[UnitSpec, ...]:
+    """The units that a topology puts on a node, by name and roles alone."""
+    services = [(name, (name,)) for name in ("etcd", "nats") if getattr(topology, name).node == node]
+    roles = [(process.name, process.roles) for process in topology.processes if process.node == node]
+    return tuple(
+        UnitSpec(name, node, of, folder="", document={"listens": []}) for name, of in [*services, *roles]
     )

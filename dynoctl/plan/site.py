@@ -29,7 +29,8 @@ class Kit:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One node. `root` is absolute, or begins with `~/` where the node was not asked."""
+    """One node. `root` is absolute, or begins with `~/` where the node was not asked; `login` is how a person gets
+    there: `ssh me@host`."""
 
     node: str
     cluster: str
@@ -42,6 +43,7 @@ class Site:
     python_is_own: bool = False
     index_url: str | None = None
     seen: NodeSeen | None = None
+    login: str = ""
 
     @property
     def base(self) -> str:
@@ -87,6 +89,7 @@ def site(
     *,
     own_python: str,
     index_url: str | None,
+    login: str = "",
 ) -> Site:
     """A node as the plan needs it. `own_python` runs this program: what a local node uses unless told otherwise."""
     recorded: Mapping[str, int] = (seen.manifest or {}).get("ports", {}) if seen else {}
@@ -103,4 +106,5 @@ def site(
         python_is_own=machine.is_local and not machine.python,
         index_url=index_url,
         seen=seen,
+        login=login,
     )

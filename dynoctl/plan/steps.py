@@ -240,7 +240,9 @@ class Plan:
 
 
 def size(count_bytes: int) -> str:
-    """`18.8 MB`, `96 kB`, `512 B`: powers of ten, as disks are sold."""
+    """`2.3 GB`, `18.8 MB`, `96 kB`, `512 B`: powers of ten, as disks are sold."""
+    if count_bytes >= 1_000_000_000:
+        return f"{count_bytes / 1e9:.1f} GB"
     if count_bytes >= 1_000_000:
         return f"{count_bytes / 1e6:.1f} MB"
     if count_bytes >= 1_000:

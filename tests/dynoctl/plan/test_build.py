@@ -230,9 +230,7 @@ def test_a_node_without_a_role_gets_the_node_program_and_nothing_else() -> None:
 
 
 def test_a_node_with_services_alone_needs_no_environment() -> None:
-    text = TWO.replace(
-        "{frontend: {node: n1}, decode: {nodes: [n1, n2]}}", "{frontend: {node: n2}, decode: {node: n2}}"
-    )
+    text = TWO.replace("{node: n1}", "{node: n2}").replace("{nodes: [n1, n2]}", "{node: n2}")
     environments = [step.node for step in planned(topology(text)).steps if isinstance(step, MakeEnvironment)]
     assert environments == ["n2"]
 

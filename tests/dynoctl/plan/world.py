@@ -20,6 +20,7 @@ from dynoctl.plan.steps import (
     MakeEnvironment,
     Plan,
     ProveGone,
+    PurgeServices,
     Push,
     RecordTopology,
     RemoveCluster,
@@ -39,14 +40,19 @@ KIT = Kit(
     etcd=Artifact("bin/0d/etcd", 23_600_000, 0o700, title="etcd"),
 )
 ROOT = "/home/u/.dynoctl"
-ONE = "name: c\nmodel: {id: m}\nengine: {kind: hello}\nroles: {frontend: {}, decode: {}}\n"
+ONE = """\
+name: c
+model: {id: m}
+engine: {kind: hello}
+roles: {frontend: {}, processor: {}, router: {}, decode: {}}
+"""
 TWO = """\
 name: c
 model: {id: m}
 engine: {kind: hello}
 nodes: {n1: {host: 10.0.0.1}, n2: {host: 10.0.0.2}}
 services: {etcd: n1, nats: n1}
-roles: {frontend: {node: n1}, decode: {nodes: [n1, n2]}}
+roles: {frontend: {node: n1}, processor: {node: n1}, router: {node: n1}, decode: {nodes: [n1, n2]}}
 """
 
 
@@ -131,11 +137,14 @@ def _after(step: Step, seen: NodeSeen) -> NodeSeen:
             return replace(seen, manifest=json.loads(step.content))
         case StartUnit():
             unit = UnitSeen(step.unit.name, step.unit.digest, "running", alive=True, pid=100)
-            return replace(seen, units={**seen.units, step.unit.name: unit})
+            return replace(seen, units=dict(sorted({**seen.units, step.unit.name: unit}.items())))
         case StopUnit():
             stopped = replace(seen.units[step.unit], phase="stopped", alive=False, supervised=False, pid=None)
             others = {name: unit for name, unit in seen.units.items() if name != step.unit}
             return replace(seen, units=others if step.forget else {**others, step.unit: stopped})
+        case PurgeServices():  # nobody writes any more to what is being cleaned
+            assert not any(unit.alive for unit in seen.units.values() if unit.name not in ("etcd", "nats"))
+            return seen
         case ProveGone():
             assert not any(unit.alive for unit in seen.units.values())
             return seen
