@@ -85,16 +85,17 @@ def up(
 
 
 @app.command()
-def status(target: options.Target = None, json: options.Json = False) -> int:
+def status(target: options.Target = None, overrides: options.Set = None, json: options.Json = False) -> int:
     """Show every role: where it runs, how far it got, what holds it."""
     from dynoctl.cli.status import status as verb
 
-    return verb(target, json=json)
+    return verb(target, overrides or [], json=json)
 
 
 @app.command()
 def logs(
     target: options.Target = None,
+    overrides: options.Set = None,
     role: Annotated[
         str | None,
         typer.Option(
@@ -110,12 +111,13 @@ def logs(
     """Print the logs of all units, each line behind the name of its unit."""
     from dynoctl.cli.logs import logs as verb
 
-    return verb(target, role, lines=lines, follow=follow, json=json)
+    return verb(target, overrides or [], role, lines=lines, follow=follow, json=json)
 
 
 @app.command()
 def down(
     target: options.Target = None,
+    overrides: options.Set = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -123,4 +125,4 @@ def down(
     """Stop the cluster, remove it from its nodes, and prove that nothing is left."""
     from dynoctl.cli.down import down as verb
 
-    return verb(target, yes=yes, dry_run=dry_run, json=json)
+    return verb(target, overrides or [], yes=yes, dry_run=dry_run, json=json)

@@ -23,11 +23,11 @@ from dynoctl.show.live import Progress, progress
 from dynoctl.show.terminal import Terminal
 
 
-def down(typed: str | None, *, yes: bool, dry_run: bool, json: bool) -> int:
+def down(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
     """Take the cluster off its nodes. `yes` is accepted for scripts: typing `down` is the agreement."""
     terminal = Terminal(quiet=json)
     started = time.monotonic()
-    with opened(resolve(typed, as_applied=True), terminal) as session:
+    with opened(resolve(typed, overrides, as_applied=True), terminal) as session:
         observed = session.look()
         name_unreachable(observed, terminal)
         plan = teardown(session.target.name, observed, session.kit.node_program)

@@ -9,10 +9,12 @@ import _thread
 import getpass
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dynoctl.cli.session import Session, now
+from dynoctl.errors import DynoctlError
 from dynoctl.plan.observed import Observed
 from dynoctl.remote.execute import Means
 from dynoctl.remote.lock import Me, held, own_process
@@ -26,6 +28,7 @@ def locked(session: Session, observed: Observed, means: Means, *, doing: str) ->
 
     Raises:
         Locked: somebody else holds it.
+        DynoctlError: it could not be kept until the work was done.
     """
     topology = session.target.topology
     preferred = [topology.etcd.node, topology.nats.node, *topology.machines, *observed.nodes]
@@ -41,6 +44,20 @@ def locked(session: Session, observed: Observed, means: Means, *, doing: str) ->
         )
     me = Me(getpass.getuser(), socket.gethostname(), doing, now(), secrets.token_hex(8), own_process())
     path = f"{observed.nodes[node].root}/locks/{session.target.name}"
-    # Work under a lock that was lost would race with whoever has it now, so it ends as if Ctrl-C had been typed.
-    with held(connection, means.programs[node], path, me, lost=_thread.interrupt_main):
-        yield
+    lost = threading.Event()
+
+    def on_lost() -> None:
+        # Work under a lock that was lost would race with whoever has it now, so it ends as if Ctrl-C had been typed.
+        lost.set()
+        _thread.interrupt_main()
+
+    try:
+        with held(connection, means.programs[node], path, me, lost=on_lost):
+            yield
+    except KeyboardInterrupt:
+        if not lost.is_set():
+            raise
+        raise DynoctlError(
+            f"the cluster's lock on {node} could not be kept, so this run ended where it was",
+            next=f"dynoctl status {session.target.name}",
+        ) from None

@@ -7,7 +7,7 @@ from typing import Any
 from dynoctl.cli.nodes import name_unreachable
 from dynoctl.cli.session import Session, opened
 from dynoctl.cli.target import resolve
-from dynoctl.errors import Exit, UsageError
+from dynoctl.errors import DynoctlError, Exit, UsageError
 from dynoctl.plan.manifest import recorded_units
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.remote import node_program
@@ -20,16 +20,18 @@ FOLLOW_S = 7 * 24 * 3600.0
 READ_S = 60.0
 
 
-def logs(typed: str | None, role: str | None, *, lines: int, follow: bool, json: bool) -> int:
+def logs(
+    typed: str | None, overrides: list[str], role: str | None, *, lines: int, follow: bool, json: bool
+) -> int:
     """Print what is asked for; with `follow`, go on until Ctrl-C."""
     terminal = Terminal()
-    with opened(resolve(typed, as_applied=True), terminal) as session:
+    with opened(resolve(typed, overrides, as_applied=True), terminal) as session:
         observed = session.look()
         name_unreachable(observed, terminal)
         folders = _folders(session, observed, role)
         names = [f"{node}/{folder.rpartition('/')[2]}" for node, found in folders.items() for folder in found]
         width = max(map(len, names))
-        programs = session.means(observed).programs
+        programs = session.means(observed).programs | session.programs(observed)
 
         def read(connection: Connection) -> None:
             def on_answer(answer: dict[str, Any]) -> None:
@@ -40,9 +42,13 @@ def logs(typed: str | None, role: str | None, *, lines: int, follow: bool, json:
 
             request = {"units": folders[connection.node], "lines": lines, "follow": follow}
             timeout_s = FOLLOW_S if follow else READ_S
-            program = programs[connection.node]
             node_program.stream(
-                connection, program, "logs", request, timeout_s=timeout_s, on_answer=on_answer
+                connection,
+                programs[connection.node],
+                "logs",
+                request,
+                timeout_s=timeout_s,
+                on_answer=on_answer,
             )
 
         _, errors = session.fleet.each(folders, read, all_at_once=follow)
@@ -60,6 +66,8 @@ def _folders(session: Session, observed: Observed, role: str | None) -> dict[str
     cluster = session.target.name
     every = {(node, unit): _roles(seen, unit) for node, seen in observed.nodes.items() for unit in seen.units}
     if not every:
+        if not observed.nodes:
+            raise DynoctlError(f"{cluster}: no node could be asked for its logs")
         raise UsageError(
             f"{cluster} has no units on the nodes that answered", next=f"dynoctl status {cluster}"
         )

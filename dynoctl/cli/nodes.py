@@ -30,6 +30,6 @@ def refuse_unreachable(observed: Observed, terminal: Terminal) -> None:
     name_unreachable(observed, terminal)
     total = len(observed.failed) + len(observed.nodes)
     raise DynoctlError(
-        f"{len(observed.failed)} of {total} nodes did not answer; nothing was changed",
+        f"{len(observed.failed)} of {total} nodes could not be asked; nothing was changed",
         next="mend them, or take them out of the topology",
     )

@@ -78,6 +78,7 @@ class Session:
                 observed.nodes.get(name),
                 own_python=own_python(),
                 index_url=topology.install.index_url.reveal() if topology.install.index_url else None,
+                login="" if machine.is_local else self.dialler.target(name).login,
             )
             for name, machine in topology.machines.items()
         }
@@ -93,6 +94,18 @@ class Session:
         place = self.kit.node_program.place
         roots = {name: seen.root for name, seen in observed.nodes.items()}
         return Means({name: f"{root}/{place}" for name, root in roots.items()}, roots, self.artifacts.content)
+
+    def programs(self, observed: Observed) -> dict[str, str]:
+        """A node program that is on each node already, for verbs that bring nothing: ours, else the one of whoever
+        applied the topology. A node without one is left out."""
+        place = self.kit.node_program.place
+        recorded = {
+            name: str(seen.manifest["runtime"]["node_program"])
+            for name, seen in observed.nodes.items()
+            if seen.manifest
+        }
+        own = {name: f"{seen.root}/{place}" for name, seen in observed.nodes.items() if place in seen.have}
+        return {**recorded, **own}
 
     def ask(self, programs: dict[str, str], node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """One question to the node program of one node."""

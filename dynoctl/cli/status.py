@@ -6,7 +6,7 @@ from dynoctl.cli.nodes import name_unreachable
 from dynoctl.cli.session import Session, opened
 from dynoctl.cli.target import resolve
 from dynoctl.errors import DynoctlError, Exit
-from dynoctl.plan.manifest import recorded_units
+from dynoctl.plan.manifest import cluster_units
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import cluster_states
 from dynoctl.plan.steps import UnitSpec
@@ -18,12 +18,12 @@ from dynoctl.show.terminal import Terminal
 HEALTH_TIMEOUT_S = 5.0
 
 
-def status(typed: str | None, *, json: bool) -> int:
+def status(typed: str | None, overrides: list[str], *, json: bool) -> int:
     """Exit 0 when every role is up and the frontends serve, 1 otherwise."""
     terminal = Terminal(quiet=json)
-    with opened(resolve(typed, as_applied=True), terminal) as session:
+    with opened(resolve(typed, overrides, as_applied=True), terminal) as session:
         observed = session.look()
-        specs = tuple(spec for seen in observed.nodes.values() for spec in recorded_units(seen))
+        specs = cluster_units(session.target.topology, observed)
         states = cluster_states(specs, observed)
         serving = _serving(session, observed, specs) if states else False
     name = session.target.name
@@ -41,10 +41,12 @@ def status(typed: str | None, *, json: bool) -> int:
 
 def _serving(session: Session, observed: Observed, specs: tuple[UnitSpec, ...]) -> bool:
     """Whether every frontend that is known says that it could serve a request now."""
-    programs = session.means(observed).programs
+    programs = session.programs(observed)
     frontends = [spec for spec in specs if "frontend" in spec.roles]
 
     def healthy(spec: UnitSpec) -> bool:
+        if spec.node not in programs or not spec.listens:
+            return False
         request = {"method": "GET", "url": f"{url_of(spec)}/health", "timeout_s": HEALTH_TIMEOUT_S}
         try:
             answer = session.ask(programs, spec.node, "ask", request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dynoctl.cli import known
@@ -11,7 +11,7 @@ from dynoctl.cli.holding import locked
 from dynoctl.cli.nodes import refuse_unreachable
 from dynoctl.cli.session import Session, opened
 from dynoctl.cli.target import resolve
-from dynoctl.errors import Exit, Interrupted, NodeError, NotReady
+from dynoctl.errors import DynoctlError, Exit, Interrupted, NotReady
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, StepResult, cluster_states
 from dynoctl.plan.steps import Plan
@@ -75,6 +75,9 @@ class Run:
                 self.proofs = self._prove(shown)
         except KeyboardInterrupt:
             raise self._interrupted() from None
+        except DynoctlError as error:
+            error.next = error.next or f"mend that, then the same up again; or dynoctl down {target.name}"
+            raise
 
     def _execute(self, shown: Progress) -> None:
         events = Events(on_phase=shown.phase, on_progress=shown.progress, on_step=self._step(shown))
@@ -109,8 +112,8 @@ class Run:
 
         def fan(
             nodes: tuple[str, ...], do: Callable[[str], ready.View]
-        ) -> tuple[dict[str, ready.View], dict[str, NodeError]]:
-            return fleet.each(nodes, lambda connection: do(connection.node), all_at_once=True)
+        ) -> Iterator[tuple[str, ready.View | DynoctlError]]:
+            return fleet.as_they_end(nodes, lambda connection: do(connection.node))
 
         shown.note(text.LADDER_TITLE)
         ready.climb(self.plan.units, ready.Board(self.plan.units, shown.states), watch, fan)
@@ -135,11 +138,11 @@ class Run:
         started = [
             result for result in self.results if result.title.startswith("start ") and not result.error
         ]
-        target = self.session.target
+        verb = "goes" if len(started) == 1 else "go"
         return Interrupted(
-            f"interrupted; {len(started)} units were started by this run and go on running",
+            f"interrupted; {text.count(len(started), 'unit')} started by this run {verb} on running",
             detail=[f"{result.node}: {result.title}" for result in started],
-            next=f"dynoctl up {target.file} goes on from here, dynoctl down {target.name} removes it",
+            next=f"the same up goes on from here, dynoctl down {self.session.target.name} removes it",
         )
 
 

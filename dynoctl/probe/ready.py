@@ -7,10 +7,10 @@ the first unit that failed or got stuck, and the tail of its log. Waiting is don
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from dynoctl.errors import NodeError, NotReady
+from dynoctl.errors import DynoctlError, NotReady
 from dynoctl.plan.observed import RoleHealth, UnitSeen
 from dynoctl.plan.results import SERVICES, WATCHERS, RoleState, expected_counts, role_states
 from dynoctl.plan.steps import UnitSpec
@@ -31,15 +31,11 @@ class Watch(Protocol):
 
 
 class Fan(Protocol):
-    """How several nodes are watched at once: node → its last answer, or its error."""
+    """How several nodes are watched at once: each node when its watch ends, with its last answer or its error."""
 
     def __call__(
         self, nodes: tuple[str, ...], do: Callable[[str], View]
-    ) -> tuple[dict[str, View], dict[str, NodeError]]: ...
-
-
-class Stopped(Exception):
-    """Another node has failed; this watch ends early."""
+    ) -> Iterator[tuple[str, View | DynoctlError]]: ...
 
 
 class Board:
@@ -105,7 +101,8 @@ def seen_in(view: View) -> UnitSeen:
 
 
 def climb(specs: tuple[UnitSpec, ...], board: Board, watch: Watch, fan: Fan) -> tuple[RoleState, ...]:
-    """Wait until every role is at the top of its own ladder.
+    """Wait until every role is at the top of its own ladder. The first bad news ends it: the other nodes may well be
+    waiting for the very role that has failed.
 
     Raises:
         NotReady: a unit failed, or nothing moved in it for a minute.
@@ -115,32 +112,27 @@ def climb(specs: tuple[UnitSpec, ...], board: Board, watch: Watch, fan: Fan) -> 
     for spec in specs:
         if spec.name not in SERVICES:
             by_node.setdefault(spec.node, []).append(spec)
-    stop = threading.Event()
+    over = threading.Event()
 
     def one(node: str) -> View:
         def on_answer(view: View) -> None:
-            if stop.is_set():
-                raise Stopped
-            if "unit" in view:
+            if "unit" in view and not over.is_set():
                 board.tell(node, view)
 
         request = _request(by_node[node], expected_counts(specs))
-        try:
-            end = watch(node, request, on_answer, DEADLINE_S + SLACK_S)
-        except Stopped:
-            return {"reason": "ready", "units": {}}
+        end = watch(node, request, on_answer, DEADLINE_S + SLACK_S)
         for view in end.get("units", {}).values():
-            board.tell(node, view)
-        if end.get("reason") != "ready":
-            stop.set()
+            on_answer(view)
         return end
 
-    ends, errors = fan(tuple(by_node), one)
-    for node, end in ends.items():
-        if end.get("reason") != "ready":
-            raise _not_ready(node, end)
-    if errors:
-        raise next(iter(errors.values()))
+    try:
+        for node, end in fan(tuple(by_node), one):
+            if isinstance(end, DynoctlError):
+                raise end
+            if end.get("reason") != "ready":
+                raise _not_ready(specs[0].document["cluster"], node, end)
+    finally:
+        over.set()  # watches that still go on have nobody to tell
     return board.states
 
 
@@ -154,7 +146,7 @@ def _request(specs: list[UnitSpec], expects: Mapping[str, int]) -> View:
     }
 
 
-def _not_ready(node: str, end: View) -> NotReady:
+def _not_ready(cluster: str, node: str, end: View) -> NotReady:
     """The first unit that is short of its goal: why, and its last lines."""
     whys: Mapping[str, str] = end.get("why") or {}
     unit, why = next(iter(whys.items()), ("?", "the watch ended without a reason"))
@@ -165,5 +157,5 @@ def _not_ready(node: str, end: View) -> NotReady:
     return NotReady(
         f"{node}/{unit} {how}: {why}",
         detail=[f"| {line}" for line in tail],
-        next=f"dynoctl logs --role {unit}",
+        next=f"dynoctl logs {cluster} --role {node}/{unit}",
     )

@@ -13,6 +13,7 @@ from dynoctl.errors import NotReady
 from dynoctl.plan.steps import Plan, Service
 
 DEADLINE_S = 30.0
+EXISTING_DEADLINE_S = 5.0  # one that runs already has nothing to wait for
 
 Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 
@@ -27,17 +28,26 @@ def prove_services(plan: Plan, ask: Ask) -> Iterator[str]:
     for service in plan.services:
         folder = folders.get((service.node, service.kind))
         request = {**_request(service), **({"unit_dir": folder} if folder else {})}
-        answer = ask(service.node, "await", {"services": [request], "deadline_s": DEADLINE_S})
+        deadline_s = DEADLINE_S if folder else EXISTING_DEADLINE_S
+        answer = ask(service.node, "await", {"services": [request], "deadline_s": deadline_s})
         if not answer.get("ok"):
-            raise NotReady(
-                f"{service.node}/{service.kind}: {answer.get('error')}",
-                detail=[f"| {line}" for line in (answer.get("log") or ())[-12:]],
-                next=f"dynoctl logs --role {service.kind}"
-                if folder
-                else f"look after the {service.kind} that the topology names",
-            )
+            raise _unproven(plan.cluster, service, answer, ours=folder is not None)
         version = f" {answer['version']}" if answer.get("version") else ""
         yield f"{service.kind}{version} on {service.node} is proven"
+
+
+def _unproven(cluster: str, service: Service, answer: dict[str, Any], *, ours: bool) -> NotReady:
+    """Why it is of no use, with its log where it is ours."""
+    if not ours:
+        return NotReady(
+            f"the {service.kind} that the topology names, asked from {service.node}: {answer.get('error')}",
+            next=f"mend it or services.{service.kind}.url, then the same up again",
+        )
+    return NotReady(
+        f"{service.node}/{service.kind}: {answer.get('error')}",
+        detail=[f"| {line}" for line in (answer.get("log") or ())[-12:]],
+        next=f"dynoctl logs {cluster} --role {service.node}/{service.kind}",
+    )
 
 
 def _request(service: Service) -> dict[str, Any]:

@@ -95,5 +95,5 @@ def _unproven(route: Route, worker: str, why: str) -> NotReady:
     frontend = f"{route.frontend.node}/{route.frontend.name}"
     return NotReady(
         f"no token came back from {worker} through {frontend}: {why}",
-        next=f"dynoctl logs --role {route.worker.name}",
+        next=f"dynoctl logs {route.worker.document['cluster']} --role {worker}",
     )

@@ -5,7 +5,7 @@ In: the run's connections. Out: for each node its result, or the error that name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from dynoctl.errors import DynoctlError, NodeError
@@ -51,6 +51,16 @@ class Fleet:
                 on_end(node)
         order = {node: number for number, node in enumerate(names)}
         return _sorted(results, order), _sorted(errors, order)
+
+    def as_they_end(
+        self, nodes: Iterable[str], do: Callable[[Connection], T]
+    ) -> Iterator[tuple[str, T | DynoctlError]]:
+        """Call `do` with all connections at once; yield each node when its call ends.
+
+        Whoever stops listening is not kept waiting: calls that still go on end with the connections.
+        """
+        names = tuple(nodes)
+        return over(names, lambda node: do(self._connections.to(node)), window=max(1, len(names)))
 
     def connection(self, node: str) -> Connection:
         """The node's connection. Raises NodeError: it cannot be reached, or does not let us in."""

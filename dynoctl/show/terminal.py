@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+PLAIN_WIDTH = 1000  # where nobody watches, one row is one line, for grep
+
+
 class Terminal:
     """The two streams of a run. `quiet` leaves out progress, for `--json`."""
 
@@ -70,4 +73,7 @@ class Terminal:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console

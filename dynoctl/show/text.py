@@ -122,7 +122,10 @@ def status_head(
 ) -> Iterator[str]:
     """The first lines of `status`: is it serving, and who is at work on it."""
     if not states:
-        yield f"{cluster} does not run on {count(len(observed.nodes), 'node')} that answered."
+        if observed.nodes:
+            yield f"{cluster} does not run on {count(len(observed.nodes), 'node')} that answered."
+        else:
+            yield f"{cluster}: no node could be asked, so whether it runs is not known."
         return
     generation = max((seen.generation for seen in observed.nodes.values()), default=0)
     short = sum(not state.climbed for state in states)
