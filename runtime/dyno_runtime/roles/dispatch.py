@@ -82,6 +82,7 @@ class _TextSink:
         self._sink = sink
         self._decoder = Decoder()
         self._begun = False
+        self._whole = False
 
     def item(self, body: Body) -> None:
         if not isinstance(body, Delta):
@@ -91,7 +92,9 @@ class _TextSink:
         if not self._begun and self.journey is not None and self.journey.instance is not None:
             worker = self.journey.instance.place
         self._begun = True
+        self._whole = body.finish is not None
         self._sink.item(Text(text, body.finish, worker, body.prefill))
 
     def end(self, failure: Failure | None) -> None:
-        self._sink.end(failure)
+        # A worker that dies between its last token and its goodbye has answered.
+        self._sink.end(None if self._whole else failure)

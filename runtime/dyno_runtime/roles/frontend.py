@@ -181,6 +181,7 @@ class _Visit:
         self._call: Call | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
+        self._whole = False
         frontend.arrived(self)
 
     def travel(self, call: Call | None, timeout_s: float) -> None:
@@ -194,13 +195,15 @@ class _Visit:
     def item(self, body: Body) -> None:
         if isinstance(body, Text):
             self._text.append(body.text)
+            self._whole = body.finish is not None
             if body.worker is not None:
                 prefill = (body.prefill or "local").encode()
                 self._headers = ((b"x-dyno-worker", body.worker.encode()), (b"x-dyno-prefill", prefill))
 
     def end(self, failure: Failure | None) -> None:
         if self._leave_books():
-            if failure is not None:
+            # A processor that dies between the last piece and its goodbye has answered.
+            if failure is not None and not self._whole:
                 _refuse(self._exchange, failure)
             else:
                 answer = {"worker_output": "".join(self._text), "request_id": self._request_id}

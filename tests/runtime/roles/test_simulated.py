@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from dyno_runtime.bus.base import Reply
 from dyno_runtime.bus.memory.broker import Broker, MemoryQueue
 from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.memory.network import MemoryTransport, Network
@@ -32,7 +33,7 @@ from dyno_runtime.settings import (
     Routing,
     Services,
 )
-from dyno_runtime.wire.messages import Address, Ask, Body, Failure, Instance, Text
+from dyno_runtime.wire.messages import Address, Ask, Body, Delta, Failure, Generate, Instance, Text
 
 PARTS: dict[RoleName, type[Part]] = {"router": Router, "decode": Decode, "prefill": Prefill}
 
@@ -241,4 +242,22 @@ async def test_a_queue_that_is_away_means_local_prefill_at_once():
     for _, client in clients:
         await settled(client.done.is_set, 1.0)
         assert client.ends == [None]
+    await sim.close()
+
+
+async def test_a_worker_that_dies_after_its_last_token_has_answered():
+    sim = Sim(5)
+    front = await sim.add()
+    worker = await sim.add("decode")
+    await settled(lambda: front.view.view.counts() == {"decode": 1})
+
+    def last_words(order: Generate, reply: Reply) -> None:
+        reply.send(Delta(list(b"whole"), "stop", "local"))
+        asyncio.get_running_loop().call_later(0.01, worker.crash)
+
+    worker.peers.on(Generate, last_words)
+    client = Client()
+    front.dispatcher.open(Ask("r", "x"), client)
+    await settled(client.done.is_set)
+    assert (client.text, client.ends) == ("whole", [None])
     await sim.close()
