@@ -65,8 +65,9 @@ def execute(
         if errors and not go_on:
             raise _together(list(errors.values()))
         for node, error in errors.items():
-            results.append(StepResult(node, "the rest of its steps", 0.0, error.message, error.detail))
             lost.add(node)
+            if not any(result.node == node and result.error == error.message for result in results):
+                results.append(StepResult(node, "the rest of its steps", 0.0, error.message, error.detail))
     return results
 
 
@@ -101,13 +102,13 @@ class _Run:
     def _apply(self, connection: Connection, asked: list[tuple[Step, Action]]) -> None:
         """One exec for all actions; a step is done when its last action is."""
         node = connection.node
-        started = time.monotonic()
+        began = time.monotonic()
         last = {id(step): number for number, (step, _) in enumerate(asked)}
         answered = -1
         refusal: NodeError | None = None
 
         def on_answer(answer: Answer) -> None:
-            nonlocal answered, refusal
+            nonlocal answered, refusal, began
             number = answer.get("action")
             if not isinstance(number, int) or not 0 <= number < len(asked):
                 return
@@ -116,16 +117,14 @@ class _Run:
                 self._progress(step, str(answer["progress"]))
             elif not answer.get("ok"):
                 refusal = _refused(step, answer)
-                detail = refusal.detail
-                self._done(
-                    step, StepResult(node, step.title, time.monotonic() - started, refusal.message, detail)
-                )
+                took_s = time.monotonic() - began
+                self._done(step, StepResult(node, step.title, took_s, refusal.message, refusal.detail))
             else:
                 answered = number
                 if last[id(step)] == number:
-                    self._done(
-                        step, StepResult(node, step.title, time.monotonic() - started, None, _remarks(answer))
-                    )
+                    now = time.monotonic()
+                    self._done(step, StepResult(node, step.title, now - began, None, _remarks(answer)))
+                    began = now
 
         request = {"root": self._means.roots[node], "actions": [action for _, action in asked]}
         stream(

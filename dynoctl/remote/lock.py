@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynoctl.errors import DynoctlError, Locked
+from dynoctl.errors import CommandFailed, DynoctlError, Locked
 from dynoctl.remote.connection import Connection
 from dynoctl.remote.node_program import ask
 
@@ -25,7 +25,8 @@ RENEW_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """This dynoctl, as others are told of it. `process` is its pid, start time and boot: proof of being dead."""
+    """This dynoctl, as others are told of it. `process` is its pid, start time, and where that pid means something:
+    proof of being dead."""
 
     who: str
     host: str
@@ -36,23 +37,25 @@ class Me:
 
     def holder(self) -> dict[str, Any]:
         """What stands in the lease."""
-        pid, starttime, boot_id = self.process
+        pid, starttime, scope = self.process
         return {
             "who": self.who,
             "host": self.host,
             "doing": self.doing,
             "since": self.since,
-            "process": {"pid": pid, "starttime": starttime, "boot_id": boot_id},
+            "process": {"pid": pid, "starttime": starttime, "scope": scope},
         }
 
 
 def own_process() -> tuple[int, int, str]:
-    """Pid, start time and boot id of this process."""
-    return (os.getpid(), _starttime(os.getpid()) or 0, _boot_id())
+    """Pid and start time of this process, and the scope of that pid."""
+    return (os.getpid(), _starttime(os.getpid()) or 0, _scope())
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def _scope() -> str:
+    """This boot and this pid namespace: in another container of the same machine a pid is somebody else's."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot_id} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _starttime(pid: int) -> int | None:
@@ -71,12 +74,15 @@ def held(
 
     Raises:
         Locked: somebody else has it, and lives as far as can be known.
+        CommandFailed: the node cannot keep a lease; its disk is full, say.
     """
     request = {"path": path, "token": me.token, "ttl_s": TTL_S, "holder": me.holder()}
     answer = ask(connection, node_program, "lease", {**request, "do": "take", "instead_of": None})
-    if not answer["ok"] and (holder := answer["holder"]) and _is_dead(holder, me):
+    if not answer["ok"] and (holder := answer.get("holder")) and _is_dead(holder, me):
         instead = {**request, "do": "take", "instead_of": holder["token"]}
         answer = ask(connection, node_program, "lease", instead)
+    if not answer["ok"] and "error" in answer:
+        raise CommandFailed(connection.node, f"the cluster's lock cannot be taken: {answer['error']}")
     if not answer["ok"]:
         raise _locked(answer, connection.node)
     done = threading.Event()
@@ -106,13 +112,14 @@ def _renew(
     failures = 0
     while not done.wait(RENEW_S):
         try:
-            kept = ask(connection, node_program, "lease", request)["ok"]
-        except DynoctlError:
-            failures += 1
-            kept = failures * RENEW_S < TTL_S
-        else:
+            answer = ask(connection, node_program, "lease", request)
+        except DynoctlError as error:
+            answer = {"ok": False, "error": error.message}
+        if answer["ok"]:
             failures = 0
-        if not kept:
+            continue
+        failures += 1
+        if "error" not in answer or failures * RENEW_S >= TTL_S:
             lost()
             return
 
@@ -120,7 +127,7 @@ def _renew(
 def _is_dead(holder: dict[str, Any], me: Me) -> bool:
     """Whether the holder was a process of this very machine that does not run any more."""
     process = holder.get("process") or {}
-    if process.get("boot_id") != me.process[2]:
+    if process.get("scope") != me.process[2]:
         return False
     return _starttime(int(process.get("pid", 0))) != process.get("starttime")
 

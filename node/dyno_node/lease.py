@@ -1,9 +1,10 @@
 """Verb `lease`: the cluster's lock, held by whoever asked last and goes on asking.
 
 In: `{"do": "take" | "renew" | "release", "path", "token", "ttl_s", "holder": {…}, "instead_of": token | null}`.
-Out: `{"ok": true}`, or `{"ok": false, "holder": {…}, "left_s": …}` with whoever has it. A lease that is not renewed
-runs out by this node's own clock (uptime, so nobody's wrong clock matters) and with this boot. `instead_of` names a
-lease that the asker knows to be dead; it is broken only if it is still that one.
+Out: `{"ok": true}`, or `{"ok": false, "holder": {…}, "left_s": …}` with who has it, or `{"ok": false, "error": …}`
+where it cannot be written. A lease that is not renewed runs out by this node's own clock (uptime, so nobody's wrong
+clock matters) and with this boot. `instead_of` names a lease that the asker knows to be dead; it is broken only if it
+is still that one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from dyno_node.request import BadRequest, Request, number, text
 def lease(request: Request) -> dict[str, Any]:
     """One change of the lease, with no other in between: a second file is locked around it."""
     path = Path(os.path.realpath(Path(text(request, "path")).expanduser()))
+    try:
+        return _guarded(path, request)
+    except OSError as error:
+        return {"ok": False, "error": f"{path}: {(error.strerror or str(error)).lower()}"}
+
+
+def _guarded(path: Path, request: Request) -> dict[str, Any]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = os.open(path.with_name(f"{path.name}.guard"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -58,7 +66,8 @@ def _living(path: Path) -> dict[str, Any] | None:
     found = read_json(path)
     if found is None or found.get("boot_id") != clock.boot_id():
         return None
-    return found if float(found.get("until_s", 0.0)) > clock.uptime_s() else None
+    until_s = found.get("until_s")
+    return found if isinstance(until_s, int | float) and until_s > clock.uptime_s() else None
 
 
 def _refusal(found: dict[str, Any] | None) -> dict[str, Any]:
