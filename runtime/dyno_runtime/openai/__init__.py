@@ -1,0 +1,1 @@
+"""OpenAI's API as values: bytes to requests, answers to bytes. Pure."""
