@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from dyno_runtime.engine.base import EngineError, Job, Output, Stats
+from dyno_runtime.engine.base import Deliver, Emit, EngineError, Job, Output, Stats
 
 
 class HelloArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +31,8 @@ class HelloEngine:
     """Says who it is. It keeps no state but the requests that it delays."""
 
     slots = 8
+    capabilities: frozenset[str] = frozenset()
+    deliver: Deliver | None = None
 
     def __init__(self, args: dict[str, Any]) -> None:
         try:
@@ -48,7 +49,7 @@ class HelloEngine:
         if self._args.fail is not None:
             raise EngineError(self._args.fail)
 
-    def generate(self, job: Job, emit: Callable[[Output], None]) -> None:
+    def generate(self, job: Job, emit: Emit | None = None) -> None:
         loop = asyncio.get_running_loop()
         if self._args.hang:
             self._timers[job.id] = None
@@ -57,9 +58,13 @@ class HelloEngine:
         else:
             self._timers[job.id] = loop.call_soon(self._finish, job, emit)
 
-    def _finish(self, job: Job, emit: Callable[[Output], None]) -> None:
+    def _finish(self, job: Job, emit: Emit | None) -> None:
         del self._timers[job.id]
-        emit(Output(job.tokens + self._suffix, "stop"))
+        tokens = job.tokens + self._suffix
+        if emit is not None:
+            emit(Output(tokens, "stop"))
+        elif self.deliver is not None:
+            self.deliver([Output(tokens, "stop", job=job)])
 
     async def prefill(self, job: Job) -> dict[str, Any] | None:
         await asyncio.sleep(self._args.prefill_s)
