@@ -5,6 +5,8 @@ In: lines and rich renderables. Out: text that is plain and one line an event wh
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -59,7 +61,7 @@ class Terminal:
         for line in error.detail:
             self.err.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         if error.next:
-            self.err.print(f"next: {error.next}", markup=False, highlight=False, soft_wrap=True)
+            self.err.print(f"next: {as_typed(error.next)}", markup=False, highlight=False, soft_wrap=True)
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; no answer is no."""
@@ -68,6 +70,12 @@ class Terminal:
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         except ValueError:
             return False
+
+
+def as_typed(commands: str) -> str:
+    """The same text with `dynoctl` called as it was called now: a checkout's script is not on the PATH."""
+    called = os.environ.get("DYNOCTL_AS", "dynoctl")
+    return re.sub(r"(?<![\w/.-])dynoctl (?=[a-z])", lambda found: f"{called} ", commands)
 
 
 def _console(*, stderr: bool) -> Console:
