@@ -7,6 +7,7 @@ refusal ends the list, and every action may be repeated: a run that was cut off 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ class Refused(Exception):
 
 def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
     """Carry out `request["actions"]`; `verbs` are start, stop and sweep of this program."""
-    root = Path(os.path.realpath(Path(text(request, "root")).expanduser()))
+    root = _plain(text(request, "root"))
     actions = request.get("actions")
     if not isinstance(actions, list):
         raise BadRequest("actions must be a list")
@@ -91,10 +92,15 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
 
 def _below(root: Path, path: str) -> Path:
     """The path, if it lies below the root: nothing outside is ever written or removed."""
-    found = Path(os.path.normpath(Path(path).expanduser()))
+    found = _plain(path)
     if root not in found.parents:
         raise Refused(f"{found} is not below {root}")
     return found
+
+
+def _plain(path: str) -> Path:
+    """Absolute and without `..`. Links stay: a home folder may be one, and so may a folder on a larger disk."""
+    return Path(os.path.normpath(Path(path).expanduser()))
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
@@ -113,20 +119,31 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 
 def _unpack(archive: Path, into: Path) -> None:
-    """A zip into a folder. `.complete` is written last: without it the folder is what a power loss left."""
-    complete = into / ".complete"
-    if complete.exists():
-        archive.unlink(missing_ok=True)
-        return
+    """A zip into a folder, by one at a time: two clusters may be brought up side by side."""
+    into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with into.with_name(f"{into.name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # whoever waits here finds it whole
+        if not (into / ".complete").exists():
+            _extract(archive, into)
+    archive.unlink(missing_ok=True)
+
+
+def _extract(archive: Path, into: Path) -> None:
+    """`.complete` comes last, when all else is on the disk: without it the folder is what a power loss left."""
     shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(mode=0o700, parents=True)
+    into.mkdir(mode=0o700)
     try:
         with zipfile.ZipFile(archive) as source:
             source.extractall(into)
     except (zipfile.BadZipFile, FileNotFoundError) as error:
         raise Refused(f"{archive} did not arrive whole: {error}") from error
-    complete.touch()
-    archive.unlink(missing_ok=True)
+    for path in (*into.rglob("*"), into):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    (into / ".complete").touch()
 
 
 def _remove(path: Path) -> None:
@@ -157,7 +174,10 @@ def _swept(answer: Answer) -> Answer:
     services = [f"systemd unit {each}" for each in answer["services"]]
     left = [*processes, *ports, *cgroups, *services]
     if left:
-        return {"ok": False, "left": left, "error": f"{len(left)} things of ours are left"}
+        what = "1 thing of ours is left" if len(left) == 1 else f"{len(left)} things of ours are left"
+        return {"ok": False, "left": left, "error": what}
+    if not answer["ok"]:
+        return {"ok": False, "left": [], "error": answer["error"]}
     return {"ok": True, "left": []}
 
 

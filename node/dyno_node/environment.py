@@ -19,14 +19,15 @@ BUILD_TIMEOUT_S = 1800
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # Prints the version of Python, then the distributions that it lacks. Nothing is imported: that takes a second.
+# Only lines that begin with "= " count: an interpreter may have other things to say.
 _PROBE = """
 import importlib.metadata, platform, sys
-print(platform.python_version())
+print("=", platform.python_version())
 for name in sys.argv[1:]:
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        print(name)
+        print("=", name)
 """
 
 
@@ -63,6 +64,7 @@ def make(
         else:
             yield from _build(folder, requirements, wheelhouse, index_url)
             _check(str(folder / "bin" / "python"), requirements)
+            os.sync()  # thousands of small files: on the disk before `.complete` says so
         complete.touch()
 
 
@@ -97,8 +99,10 @@ def _build(
 def _check(python: str, requirements: Sequence[str]) -> None:
     """The interpreter is new enough and has every distribution that the requirements name."""
     names = [found[0] for line in requirements if (found := _NAME.match(line))]
-    said = _run([python, "-c", _PROBE, *names], f"{python} cannot be used").split()
-    version, missing = said[0], said[1:]
+    said = _run([python, "-c", _PROBE, *names], f"{python} cannot be used").splitlines()
+    version, *missing = [line[2:] for line in said if line.startswith("= ")] or ["?"]
+    if version == "?":
+        raise EnvironmentRefused("\n".join([f"{python} is no Python", *said[-5:]]))
     if tuple(int(part) for part in version.split(".")[:2]) < (3, 11):
         raise EnvironmentRefused(f"{python} is Python {version}; the runtime needs 3.11 or newer")
     if missing:
