@@ -26,5 +26,12 @@ Set = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys instead of text.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something that serves is stopped.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Do not ask before something that serves is stopped; forget nodes that left the file and are gone.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]

@@ -22,7 +22,7 @@ from dynoctl.remote.execute import Events, Means, execute
 from dynoctl.show import json as show_json
 from dynoctl.show import text
 from dynoctl.show.live import Progress, progress
-from dynoctl.show.terminal import Terminal
+from dynoctl.show.terminal import Terminal, as_typed
 
 
 def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
@@ -31,7 +31,7 @@ def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, jso
     started = time.monotonic()
     with opened(resolve(typed, overrides), terminal, pin=True) as session:
         observed = session.look()
-        refuse_unreachable(observed, terminal)
+        refuse_unreachable(session, observed, yes=yes)
         plan = session.plan_up(observed)
         _show(plan, terminal)
         states = cluster_states(plan.units, observed)
@@ -196,4 +196,4 @@ def _outcome(run: Run, terminal: Terminal, seconds: float, *, json: bool) -> Non
         f"generation {run.plan.generation}, in {seconds:.1f} s."
     )
     for line in text.next_lines(where, run.plan.cluster):
-        terminal.result(line)
+        terminal.result(as_typed(line))
