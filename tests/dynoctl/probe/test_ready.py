@@ -147,12 +147,12 @@ def test_bad_news_of_one_node_does_not_wait_for_another() -> None:
         talked.set()
         return end()
 
-    nodes = Nodes(n1=slow, n2=lambda request, on_answer: end("failed", why={"decode-0": "it broke"}))
+    watched = Nodes(n1=slow, n2=lambda request, on_answer: end("failed", why={"decode-0": "it broke"}))
 
     threads: list[threading.Thread] = []
 
     def fan(
-        names: tuple[str, ...], do: Callable[[str], dict[str, Any]]
+        nodes: tuple[str, ...], do: Callable[[str], dict[str, Any]]
     ) -> Iterator[tuple[str, dict[str, Any] | DynoctlError]]:
         threads.append(threading.Thread(target=do, args=("n1",)))
         threads[0].start()
@@ -160,7 +160,7 @@ def test_bad_news_of_one_node_does_not_wait_for_another() -> None:
 
     board = Board(SPECS, lambda states, one: told.append(one.node))
     with pytest.raises(NotReady, match="n2/decode-0 failed: it broke"):
-        climb(SPECS, board, nodes.watch, fan)
+        climb(SPECS, board, watched.watch, fan)
     failed.set()
     assert talked.wait(20)
     threads[0].join()
