@@ -42,7 +42,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The engine of a worker. `args` go to it verbatim."""
 
-    kind: Literal["hello"]
+    kind: Literal["hello", "mock"]
     block_size: int = 64
     max_model_len: int = 8192
     args: dict[str, Any] = {}
