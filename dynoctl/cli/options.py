@@ -9,7 +9,7 @@ import typer
 Target = Annotated[
     str | None,
     typer.Argument(
-        metavar="[FILE|NAME]",
+        metavar="FILE|NAME",
         help="A topology file, or the name of a cluster that was brought up from here. "
         "May be left out where only one cluster is known.",
         show_default=False,
