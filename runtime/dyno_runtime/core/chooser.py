@@ -245,7 +245,7 @@ class Chooser:
             return willing
         below = [one for one in willing if self._full(one) is None]
         return below or Refusal(
-            "overloaded", f"all {len(willing)} workers that serve {request.model} are full"
+            "overloaded", f"all workers that serve {request.model} are full"
         )
 
     def _full(self, worker: LeaseId) -> str | None:
