@@ -92,7 +92,7 @@ class Chooser:
         self.memory: dict[LeaseId, str] = {}
         self._rng = rng
         self._workers: dict[LeaseId, Worker] = {}
-        self._ready: list[LeaseId] = []
+        self._ready: dict[str, list[LeaseId]] = {}  # by the model's name
         self._feeds: dict[LeaseId, Feed] = {}
         # Routers that start together must not give their first requests to the same worker.
         self._turn = rng.randrange(1 << 16)
@@ -226,7 +226,10 @@ class Chooser:
     # ---- within ----------------------------------------------------------------------------------------
 
     def _sort(self) -> None:
-        self._ready = sorted(lease for lease, worker in self._workers.items() if not worker.draining)
+        self._ready = {}
+        for lease, worker in sorted(self._workers.items()):
+            for model in () if worker.draining else worker.models:
+                self._ready.setdefault(model, []).append(lease)
 
     def _view(self, request: Request, workers: Sequence[LeaseId]) -> View:
         matched = self.index.match(request.blocks)
@@ -236,7 +239,7 @@ class Chooser:
 
     def _able(self, request: Request) -> Sequence[LeaseId] | Refusal:
         """Who may take the request."""
-        willing = [one for one in self._ready if request.model in self._workers[one].models]
+        willing = self._ready.get(request.model, [])
         if request.excluded:
             willing = [one for one in willing if one not in request.excluded]
         if not willing:
@@ -244,9 +247,7 @@ class Chooser:
         if self.limits.max_waiting is None and self.limits.max_usage is None:
             return willing
         below = [one for one in willing if self._full(one) is None]
-        return below or Refusal(
-            "overloaded", f"all workers that serve {request.model} are full"
-        )
+        return below or Refusal("overloaded", f"all workers that serve {request.model} are full")
 
     def _full(self, worker: LeaseId) -> str | None:
         load, limits = self.loads.workers[worker], self.limits
