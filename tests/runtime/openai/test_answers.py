@@ -207,15 +207,15 @@ def test_failures_inside(code, status, kind, retry_after_s):
 def test_refusals_in_words():
     assert unknown_model("x").message == "The model 'x' does not exist."
     assert (unknown_model("x").status, unknown_model("x").code) == (404, "model_not_found")
-    assert too_long(9000, None, 8192).message == (
+    assert too_long(9000, None, 8192, "prompt").message == (
         "This model's maximum context length is 8192 tokens. You asked for 9000 in the prompt."
     )
-    error = too_long(8000, 500, 8192)
+    error = too_long(8000, 500, 8192, "messages")
     assert error.message == (
         "This model's maximum context length is 8192 tokens. "
         "You asked for 8500 (8000 in the prompt, 500 for the answer)."
     )
-    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert (error.status, error.param, error.code) == (400, "messages", "context_length_exceeded")
     assert invalid("no").code == "invalid_value"
 
 

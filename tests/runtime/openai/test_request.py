@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dyno_runtime.openai.errors import ApiError
 from dyno_runtime.openai.messages import template_messages, template_tools, template_variables
-from dyno_runtime.openai.request import AnyRequest, ChatRequest, parse_chat, parse_completion
+from dyno_runtime.openai.request import AnyRequest, ChatRequest, check_tokens, parse_chat, parse_completion
 from dyno_runtime.openai.sampling import FEATURES, sampling
 
 USER = {"role": "user", "content": "hi"}
@@ -405,6 +405,14 @@ def test_prompts(prompt, prompts):
 )
 def test_completions_that_are_refused(body, message, param, code):
     assert refusal(parse_completion, body) == (message, param, code)
+
+
+def test_token_ids_that_the_model_does_not_know():
+    for prompt in ("text", [0, 9], [[9], [1, 2]]):
+        check_tokens(parse_completion(completion(prompt=prompt)), 10)
+    request = parse_completion(completion(prompt=[[9], [1, 10]]))
+    said = "'prompt' holds the token id 10; this model's are below 10."
+    assert refusal(lambda _: check_tokens(request, 10), b"") == (said, "prompt", "invalid_value")
 
 
 ASKS: dict[str, dict[str, Any]] = {
