@@ -194,6 +194,17 @@ def test_transfers_share_the_link_and_hold_their_blocks_until_they_arrive():
     assert machine.stats().active_blocks == 0
 
 
+def test_one_engine_may_prefill_for_itself():
+    machine, loop, steps = make_machine(**LINK)
+    place = machine.reserve(job("a", "x" * 30, 2))
+    ended = prefill(machine, loop, job("a", "x" * 30, kv=place))
+    loop.run(50.0)
+    machine.generate(job("a", "x" * 30, 2, kv=ended[0][1]))
+    loop.run()
+    assert len(answers(steps)["a"]) == 2
+    assert machine.stats().active_blocks == 0
+
+
 def test_without_a_place_to_write_to_nothing_is_sent():
     machine, loop, _ = make_machine(**LINK)
     ended = prefill(machine, loop, job("a", "x" * 10))
@@ -206,7 +217,7 @@ def test_an_aborted_prefill_frees_all_and_tells_nothing(until_s: float):
     machine, loop, _ = make_machine(**LINK)
     ended = prefill(machine, loop, job("a", "x" * 30, kv={"cached_tokens": 0}))
     loop.run(until_s)
-    machine.abort("a")
+    machine.abort("a", for_other=True)
     assert machine.stats().active_blocks == 0
     loop.run()
     assert ended == []
