@@ -222,6 +222,16 @@ def test_who_has_blocks_goes_before_who_waits_for_them():
     assert ends == ["a", "b"]
 
 
+def test_those_that_have_blocks_go_in_the_order_in_which_their_kv_came():
+    scheduler = make_scheduler(max_num_seqs=1)
+    for name in "ab":
+        scheduler.reserve(job(name, name * 9))
+    for name in "ba":
+        scheduler.submit(job(name, name * 9))
+    ends = [output.job.id for step in finish(scheduler) for output in step if output.finish]
+    assert ends == ["b", "a"]
+
+
 # ---- properties ----------------------------------------------------------------------------------------
 
 
