@@ -35,6 +35,18 @@ roles:
 disagg: {{mode: conditional, max_local_prefill_length: 20}}
 env: {{API_KEY: hush-4711}}
 """
+SMALL = """\
+name: NAME
+model: {{id: hello}}
+engine: {{kind: hello}}
+nodes: {{local: {{state_dir: {root}}}}}
+services: {{etcd: {{port: {etcd}}}, nats: {{port: {nats}}}}}
+roles:
+  frontend: {{port: {http}, stream_port: {stream}}}
+  processor: {{}}
+  router: {{policy: similar}}
+  decode: {{stream_port: {decode0}}}
+"""
 LONG_S = 120.0
 
 
@@ -54,14 +66,14 @@ class Done:
 class Cluster:
     """A topology file for this machine, with ports and folders of its own."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, text: str = TEXT) -> None:
         self.folder = folder
         self.name = name
         self.root = folder / "state"
         self.file = folder / f"{name}.yaml"
         uses = ("etcd", "nats", "http", "stream", "decode0", "decode1", "prefill")
         self.ports = {use: free_port() for use in uses}
-        self.file.write_text(TEXT.replace("NAME", name).format(root=self.root, **self.ports))
+        self.file.write_text(text.replace("NAME", name).format(root=self.root, **self.ports))
         self.env = {**os.environ, "DYNOCTL_HOME": str(folder / "home"), "NO_COLOR": "1"}
         self.env.pop("DYNOCTL_AS", None)
 

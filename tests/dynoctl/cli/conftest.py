@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynoctl.__main__ import run
-from tests.dynoctl.cli.cluster import Cluster, Done
+from tests.dynoctl.cli.cluster import SMALL, Cluster, Done
 
 Dynoctl = Callable[..., Done]
 
@@ -39,8 +39,8 @@ def dynoctl(home: Path, capsys: pytest.CaptureFixture[str]) -> Dynoctl:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A cluster of one test; down at its end."""
+    """A small cluster of one test; down at its end."""
     with tempfile.TemporaryDirectory(prefix="dyno-cli-", ignore_cleanup_errors=True) as folder:
-        made = Cluster(Path(folder), "one")
+        made = Cluster(Path(folder), "one", SMALL)
         yield made
         made.end()
