@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dyno_node import pack
 from tests.lab.host import Host
 from tests.real.clusters import AGG, DISAGG, generate, on, pids, written
 from tests.real.dynoctl_runs import Dynoctl
@@ -164,3 +165,16 @@ def test_a_node_that_left_the_file_is_gone_for_good(
     machines[1].poweron()
     assert left(machines[1]) != []  # its folder, of a dead cluster
     machines[1].wipe()
+
+
+def test_status_and_logs_of_what_another_version_brought_up(
+    machines: Machines, dynoctl: Dynoctl, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verbs that only look bring nothing to the nodes: they ask the node program that is there."""
+    dynoctl("up", *on(AGG, wheelhouse, machines[0], machines[3])).ok()
+    newer = pack.pack() + b"newer"
+    monkeypatch.setattr(pack, "pack", lambda: newer)
+    assert dynoctl("status").ok().out.startswith("hello-agg serves (generation 1)\n")
+    assert "node2/decode-0 | " in dynoctl("logs", "--role", "decode").ok().out
+    monkeypatch.undo()
+    dynoctl("down").ok()
