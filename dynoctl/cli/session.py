@@ -126,6 +126,7 @@ class Session:
 
     def plan_up(self, observed: Observed, *, offline: bool = False) -> Plan:
         """What `up` would do."""
+        observed = observed.with_beside()
         sites = self.sites(observed, offline=offline)
         stamp = Stamp(getpass.getuser(), socket.gethostname(), now())
         return build(self.target.topology, sites, observed, stamp)

@@ -74,7 +74,6 @@ class Run:
         target = self.session.target
         try:
             with locked(self.session, self._observed, self.means, doing="dynoctl up"):
-                known.remember(target.file, target.topology)
                 self._execute(shown)
                 self.states = self._climb(shown)
                 self.proofs = self._prove(shown)
@@ -86,8 +85,11 @@ class Run:
 
     def _execute(self, shown: Progress) -> None:
         events = Events(on_phase=shown.phase, on_progress=shown.progress, on_step=self._step(shown))
-        before = self.plan.only("prepare", "stop", "services")
-        execute(before, self.session.fleet, self.means, events)
+        target, fleet = self.session.target, self.session.fleet
+        execute(self.plan.only("leave"), fleet, self.means, events)
+        # From here on the new topology counts; before, only the old one names the nodes that leave.
+        known.remember(target.file, target.topology)
+        execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
         for line in prove_services(self.plan, self._ask):
             shown.note(line)
         execute(self.plan.only("roles"), self.session.fleet, self.means, events)
@@ -121,10 +123,20 @@ class Run:
             return fleet.as_they_end(nodes, lambda connection: do(connection.node))
 
         shown.note(text.LADDER_TITLE)
-        board = ready.Board(self.plan.units, shown.states)
-        ready.climb(self.plan.units, board, watch, fan, self._known_ends())
         # The watches saw roles on their way; one more look shows all of them, the services too, at the same moment.
-        return cluster_states(self.plan.units, self.session.look())
+        # What has slipped by then (a vanishing instance made a count right for a moment) is waited for once more.
+        for _ in range(2):
+            board = ready.Board(self.plan.units, shown.states)
+            ready.climb(self.plan.units, board, watch, fan, self._known_ends())
+            states = cluster_states(self.plan.units, self.session.look())
+            short = [state for state in states if not state.climbed]
+            if not short:
+                return states
+        raise NotReady(
+            f"{len(short)} of {len(states)} roles are not up, though each was for a moment",
+            detail=[text.state_line(state) for state in short],
+            next=f"dynoctl status {self.session.target.name}",
+        )
 
     def _known_ends(self) -> dict[tuple[str, str], int]:
         """How often the units that this run leaves alone had ended when it looked."""

@@ -20,6 +20,7 @@ from dynoctl.plan.steps import (
     MakeEnvironment,
     Phase,
     Plan,
+    ProveGone,
     Push,
     RecordTopology,
     RemoveCluster,
@@ -66,14 +67,16 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         for spec in specs
         if (verdict := verdicts[spec.node, spec.name]).stop
     ]
-    prepare = [*_prepare(sites, specs, starts), *records, *_reach(sites, observed, leaving)]
+    gone = tuple(step for step in leaving if step.node not in sites)
     return Plan(
         cluster=topology.name,
         verb="up",
         generation=generation,
         phases=(
-            Phase("prepare", tuple(prepare)),
-            Phase("stop", (*stops, *leaving)),
+            # Nodes that leave come first: while the manifests still name them, a run that is cut off loses nobody.
+            Phase("leave", (*_reach(sites, observed, gone), *gone)),
+            Phase("prepare", (*_prepare(sites, specs, starts), *records)),
+            Phase("stop", (*stops, *(step for step in leaving if step.node in sites))),
             Phase("services", tuple(step for step in starts if step.unit.name in SERVICES)),
             Phase("roles", tuple(step for step in starts if step.unit.name not in SERVICES)),
         ),
@@ -107,6 +110,9 @@ def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) 
                 why = "not in the topology any more"
                 yield StopUnit(node, why, name, f"{base}/units/{name}", 15.0, unit.alive, forget=True)
         if node not in sites and (seen.manifest or seen.units):
+            yield ProveGone(
+                node, "a stop that leaves something is no stop", topology.name, tuple(sorted(seen.own_ports))
+            )
             yield RemoveCluster(node, "the node is not in the topology any more", base)
 
 

@@ -5,7 +5,7 @@ In: nothing; these are values. Made by `plan.facts` from a node's output, read b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynoctl.errors import NodeError
@@ -83,6 +83,9 @@ class NodeSeen:
     lock: Holder | None = None
     home: str | None = None
     known_as: str | None = None
+    beside: frozenset[int] = (
+        frozenset()
+    )  # ports of this cluster's living units that this machine keeps elsewhere
 
     def base(self, cluster: str) -> str:
         """The cluster's folder of this node."""
@@ -98,7 +101,8 @@ class NodeSeen:
         """The ports that living units of this cluster were given: who listens there is no stranger."""
         recorded = (self.manifest or {}).get("units", {})
         living = (name for name, unit in self.units.items() if unit.alive or unit.supervised)
-        return frozenset(port for name in living if name in recorded for port in recorded[name]["listens"])
+        mine = (port for name in living if name in recorded for port in recorded[name]["listens"])
+        return self.beside | frozenset(mine)
 
     def absolute(self, path: str) -> str:
         """A path on the node as programs there understand it: without `~/`, which only a shell knows."""
@@ -112,3 +116,24 @@ class Observed:
 
     nodes: dict[str, NodeSeen]
     failed: dict[str, NodeError] = field(default_factory=dict)
+
+    def with_beside(self) -> Observed:
+        """The same, each node knowing of ports that units of its former name or folder hold on the same machine."""
+        machines: dict[tuple[str, str], list[NodeSeen]] = {}
+        for seen in self.nodes.values():
+            machines.setdefault((seen.boot_id, seen.hostname), []).append(seen)
+        return Observed(
+            {
+                node: replace(
+                    seen,
+                    beside=frozenset(
+                        port
+                        for other in machines[seen.boot_id, seen.hostname]
+                        if other is not seen
+                        for port in other.own_ports
+                    ),
+                )
+                for node, seen in self.nodes.items()
+            },
+            self.failed,
+        )

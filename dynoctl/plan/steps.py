@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-PhaseName = Literal["prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"]
+PhaseName = Literal[
+    "leave", "prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"
+]
 
 
 @dataclass(frozen=True, slots=True)

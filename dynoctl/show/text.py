@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PHASE_TITLES = {
+    "leave": "take the cluster off nodes that left the topology",
     "prepare": "prepare the nodes",
     "stop": "stop units",
     "services": "start etcd and NATS, and prove them",

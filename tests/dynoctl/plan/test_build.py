@@ -30,6 +30,7 @@ from tests.dynoctl.plan.world import (
 def test_a_first_up_prepares_then_starts_services_then_roles() -> None:
     plan = planned(topology(TWO))
     assert [(phase.name, [step.title for step in phase.steps]) for phase in plan.phases] == [
+        ("leave", []),
         (
             "prepare",
             [
@@ -166,7 +167,7 @@ def test_a_dead_worker_alone_is_started_again() -> None:
 def test_power_loss_in_the_middle_of_up_is_understood_by_the_next() -> None:
     wanted = topology(TWO)
     plan = planned(wanted)
-    cut = replace(plan, phases=plan.phases[:3])
+    cut = plan.only("leave", "prepare", "stop", "services")
     observed = carried_out(cut, fresh(wanted))
     half = UnitSeen("decode-0", None, "unknown", alive=False, supervised=False)
     node = observed.nodes["n2"]
@@ -196,12 +197,14 @@ def test_a_node_that_leaves_the_topology_is_cleared() -> None:
     alone = TWO.replace("nodes: [n1, n2]", "node: n1").replace(", n2: {host: 10.0.0.2}", "")
     plan = planned(topology(alone), observed)
     assert titles(plan) == [
-        "n1: record the topology, generation 2",
         "n2: stop decode-0 and forget it",
+        "n2: prove that nothing is left",
         "n2: remove its folder",
+        "n1: record the topology, generation 2",
     ]
-    assert [step.why for step in plan.phase("stop").steps] == [
+    assert [step.why for step in plan.phase("leave").steps] == [
         "not in the topology any more",
+        "a stop that leaves something is no stop",
         "the node is not in the topology any more",
     ]
     after = carried_out(plan, observed)
@@ -214,10 +217,32 @@ def test_a_node_that_leaves_gets_the_node_program_it_is_to_be_cleared_with() -> 
     alone = TWO.replace("nodes: [n1, n2]", "node: n1").replace(", n2: {host: 10.0.0.2}", "")
     kit = replace(KIT, node_program=replace(KIT.node_program, place="node-1a.pyz"))
     plan = planned(topology(alone), observed, kit)
-    assert [(step.node, step.title) for step in plan.phase("prepare").steps if isinstance(step, Push)] == [
-        ("n1", "push the node program (130 kB)"),
+    pushes = [step for phase in plan.phases for step in phase.steps if isinstance(step, Push)]
+    assert [(step.node, step.title) for step in pushes] == [
         ("n2", "push the node program (130 kB)"),
+        ("n1", "push the node program (130 kB)"),
     ]
+
+
+def test_a_node_that_leaves_is_cleared_before_any_manifest_forgets_it() -> None:
+    observed = up(topology(TWO))
+    other = TWO.replace("n2", "n3").replace("10.0.0.2", "10.0.0.3")
+    plan = planned(topology(other), observed)
+    order = [step.title for step in plan.steps]
+    assert order.index("remove its folder") < order.index("record the topology, generation 2")
+    assert plan.phases[0].name == "leave"
+
+
+def test_ports_of_a_node_that_was_renamed_are_no_strangers() -> None:
+    observed = up(topology(TWO))
+    same_machine = replace(observed.nodes["n2"], node="n3", units={}, manifest=None)
+    both = Observed({"n2": observed.nodes["n2"], "n3": same_machine}).with_beside()
+    assert both.nodes["n3"].own_ports == observed.nodes["n2"].own_ports == frozenset({7300})
+    elsewhere = replace(same_machine, hostname="another")
+    assert (
+        Observed({"n2": observed.nodes["n2"], "n3": elsewhere}).with_beside().nodes["n3"].own_ports
+        == frozenset()
+    )
 
 
 def test_a_node_without_a_role_gets_the_node_program_and_nothing_else() -> None:
