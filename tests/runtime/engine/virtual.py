@@ -114,3 +114,27 @@ def replayed(changes: list[KvStored | KvRemoved | KvCleared], held: set[int] | N
         else:
             held = set()
     return held
+
+
+# One second for a step, one for each ten prompt tokens, and nothing else takes time.
+SECONDS: dict[str, Any] = {
+    "step_base_s": 1.0,
+    "step_seq_s": 0.0,
+    "step_context_token_s": 0.0,
+    "prefill_tokens_per_s": 10.0,
+}
+LINK: dict[str, Any] = {**SECONDS, "bytes_per_token": 100, "transfer_bytes_per_s": 1000.0}
+
+
+def watch(machine: Machine, loop: VirtualLoop) -> list[tuple[float, list[str]]]:
+    """When which jobs were told something, from now on."""
+    told: list[tuple[float, list[str]]] = []
+    machine.deliver = lambda outputs: told.append((loop.now_s, [one.job.id for one in outputs if one.job]))
+    return told
+
+
+def prefill(machine: Machine, loop: VirtualLoop, asked: Any) -> list[tuple[float, Any]]:
+    """What becomes of a prefill, and when."""
+    ended: list[tuple[float, Any]] = []
+    machine.prefill(asked, lambda result: ended.append((loop.now_s, result)))
+    return ended
