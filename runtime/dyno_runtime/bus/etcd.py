@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from dyno_runtime.bus import cancelled
 from dyno_runtime.bus.base import Change, Down, Refused, Snapshot
 from dyno_runtime.wire.messages import LeaseId
 from dyno_runtime.wire.names import lease_number
@@ -74,11 +75,7 @@ class EtcdStore:
 
     async def revoke(self, lease: LeaseId) -> None:
         async def do(client: Any) -> None:
-            try:
-                await client.revoke_lease(lease_number(lease))
-            except Exception as error:
-                if "requested lease not found" not in str(error):
-                    raise
+            await _end_lease(client, lease_number(lease))
 
         await self._call(do)
 
@@ -92,6 +89,32 @@ class EtcdStore:
     async def watch(self, prefix: str, revision: int) -> AsyncIterator[Change]:
         # The client's own watcher stays silent when the server ends the stream or cancels the watch, so this
         # speaks to the generated stub, one stream for one watch.
+        stream: Any = None
+        delete = _aetcd().rpc.Event.EventType.DELETE
+        try:
+            async with asyncio.timeout(2 * CALL_S):
+                stream = await self._open_watch(prefix, revision)
+            async for answer in stream:
+                if answer.canceled:
+                    if "permission denied" in answer.cancel_reason:
+                        self._drop(self._client)  # etcd says so, too, of a token that it no longer knows
+                    raise Down(f"etcd ended the watch: {answer.cancel_reason or 'history is gone'}")
+                for event in answer.events:
+                    yield Change(event.kv.key.decode(), None if event.type == delete else event.kv.value)
+            raise Down("etcd ended the watch")
+        except asyncio.CancelledError:
+            if cancelled.wanted():
+                raise
+            raise Down("etcd ended the watch") from None
+        except Exception as error:
+            if _is_of_client(error):
+                raise self._mapped(error) from error
+            raise
+        finally:
+            if stream is not None:
+                stream.cancel()
+
+    async def _open_watch(self, prefix: str, revision: int) -> Any:
         client = await self._connect()
         rpc = _aetcd().rpc
         key = prefix.encode()
@@ -100,19 +123,11 @@ class EtcdStore:
         create = rpc.WatchCreateRequest(key=key, range_end=range_end, start_revision=revision)
         stream = rpc.WatchStub(client.channel).Watch(metadata=client.metadata)
         try:
-            async with asyncio.timeout(CALL_S):
-                await stream.write(rpc.WatchRequest(create_request=create))
-            async for answer in stream:
-                if answer.canceled:
-                    raise Down(f"etcd ended the watch: {answer.cancel_reason or 'history is gone'}")
-                for event in answer.events:
-                    deleted = event.type == rpc.Event.EventType.DELETE
-                    yield Change(event.kv.key.decode(), None if deleted else event.kv.value)
-            raise Down("etcd ended the watch")
-        except (rpc.AioRpcError, TimeoutError) as error:
-            raise self._mapped(error) from error
-        finally:
+            await stream.write(rpc.WatchRequest(create_request=create))
+        except BaseException:
             stream.cancel()
+            raise
+        return stream
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -121,18 +136,15 @@ class EtcdStore:
 
     # ---- for `purge` only
 
-    async def delete(self, prefix: str) -> int:
-        """Delete everything under `prefix`, end the leases that held it; how many entries there were."""
+    async def delete(self, *prefixes: str) -> int:
+        """Delete everything under `prefixes`, end the leases that held it; how many entries there were."""
 
         async def do(client: Any) -> int:
-            found = await client.get_prefix(prefix.encode())
+            found = [kv for prefix in prefixes for kv in await client.get_prefix(prefix.encode())]
             for number in {kv.lease for kv in found if kv.lease}:
-                try:
-                    await client.revoke_lease(number)
-                except Exception as error:
-                    if "requested lease not found" not in str(error):
-                        raise
-            await client.delete_prefix(prefix.encode())
+                await _end_lease(client, number)
+            for prefix in prefixes:
+                await client.delete_prefix(prefix.encode())
             return len(found)
 
         return await self._call(do)
@@ -155,15 +167,24 @@ class EtcdStore:
         return client
 
     async def _call(self, do: Callable[[Any], Awaitable[T]]) -> T:
+        """What `do` does with a client may be done twice: an etcd that was restarted forgot who we are."""
         try:
             # The client's own deadline is on each RPC; this one is on the whole.
             async with asyncio.timeout(2 * CALL_S):
-                return await do(await self._connect())
-        except TimeoutError as error:
-            raise self._mapped(error) from error
+                try:
+                    client = await self._connect()
+                    return await do(client)
+                except Exception as error:
+                    if not (_is_of_client(error) and _is_forgotten(error) and client.metadata):
+                        raise
+                    self._drop(client)
+                    return await do(await self._connect())
+        except asyncio.CancelledError:
+            if cancelled.wanted():
+                raise
+            raise Down("etcd ended the connection") from None
         except Exception as error:
-            aetcd = _aetcd()
-            if isinstance(error, aetcd.ClientError | aetcd.rpc.AioRpcError | aetcd.rpc.BaseError):
+            if _is_of_client(error):
                 raise self._mapped(error) from error
             raise
 
@@ -172,6 +193,8 @@ class EtcdStore:
         errors, status = _aetcd().exceptions, _aetcd().rpc.StatusCode
         where = f"etcd at {place_of(self._urls[self._turn % len(self._urls)])}"
         code: Any = getattr(error, "code", lambda: None)()
+        if _is_forgotten(error):
+            self._drop(self._client)
         if isinstance(error, errors.UnauthenticatedError | errors.InvalidArgumentError) or code in (
             status.UNAUTHENTICATED,
             status.PERMISSION_DENIED,
@@ -188,18 +211,49 @@ class EtcdStore:
 
     def _rotate(self) -> None:
         if len(self._urls) > 1:
-            # The old client may be in use by another call; it is closed once they had time to fail.
-            client, self._client = self._client, None
             self._turn += 1
-            if client is not None:
-                loop = asyncio.get_running_loop()
-                loop.call_later(4 * CALL_S, lambda: loop.create_task(client.close()))
+            self._drop(self._client)
+
+    def _drop(self, client: Any) -> None:
+        """Connect and log in afresh with the next call, unless another call has done so already."""
+        if client is None or client is not self._client:
+            return
+        self._client = None
+        # Other calls may be using it: it is closed once they had time to fail. Its watch is ended by that.
+        loop = asyncio.get_running_loop()
+        loop.call_later(4 * CALL_S, lambda: loop.create_task(client.close()))
 
 
 def _aetcd() -> Any:
     import aetcd
 
     return aetcd
+
+
+def _is_of_client(error: Exception) -> bool:
+    aetcd = _aetcd()
+    known = (aetcd.ClientError, aetcd.rpc.AioRpcError, aetcd.rpc.BaseError, TimeoutError)
+    return isinstance(error, known)
+
+
+def _is_forgotten(error: Exception) -> bool:
+    """etcd no longer takes the token that it gave us: it was started again, or its users were changed."""
+    aetcd = _aetcd()
+    code: Any = getattr(error, "code", lambda: None)()
+    return (
+        isinstance(error, aetcd.exceptions.UnauthenticatedError)
+        or code == aetcd.rpc.StatusCode.UNAUTHENTICATED
+        or any(words in _reason(error) for words in ("invalid auth token", "revision of auth store is old"))
+    )
+
+
+async def _end_lease(client: Any, number: int) -> None:
+    """End a lease that may be over already."""
+    try:
+        await client.revoke_lease(number)
+    except Exception as error:
+        if "requested lease not found" not in str(error):
+            raise
 
 
 def _reason(error: Exception) -> str:

@@ -12,9 +12,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from dyno_runtime.bus import cancelled
 from dyno_runtime.bus.base import Down, Refused
 from dyno_runtime.wire.names import PREFILL_CONSUMER, prefill_stream, prefill_subject
 
@@ -39,6 +41,21 @@ def place_of(url: str) -> str:
     """A URL without user and password, for messages: `10.0.0.1:4222`."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 4222}"
+
+
+def access_of(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without user and password, and these as the client wants them; a user alone is a token."""
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is None:
+        return bare, {}
+    if parts.password is None:
+        return bare, {"token": unquote(parts.username)}
+    return bare, {"user": unquote(parts.username), "password": unquote(parts.password)}
+
+
+class NoJetStream(Refused):
+    """This NATS has no JetStream, and so no streams at all."""
 
 
 @dataclass
@@ -83,6 +100,7 @@ class NatsQueue:
         self._nc: nats.aio.client.Client | None = None
         self._js: nats.js.client.JetStreamContext | None = None
         self._puller: Any = None
+        self._refused = False  # it is there, and does not let us in
         self._ensured = False
         self._ensuring = asyncio.Lock()
         self._connecting: asyncio.Task[None] | None = None
@@ -172,50 +190,70 @@ class NatsQueue:
     async def _connect(self) -> None:
         import nats.aio.client
 
-        nc = nats.aio.client.Client()
         while True:
+            nc = nats.aio.client.Client()
             try:
                 async with asyncio.timeout(2 * CALL_S):
-                    # allow_reconnect off for the first time: the client would keep trying behind our back,
-                    # and print a traceback for each attempt unless it has our callbacks.
-                    await nc.connect(
-                        self._url,
-                        connect_timeout=int(CALL_S),
-                        allow_reconnect=True,
-                        max_reconnect_attempts=-1,
-                        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]
-                        ping_interval=5,
-                        max_outstanding_pings=2,
-                        pending_size=1024 * 1024,
-                        error_cb=self._on_error,
-                        disconnected_cb=self._on_down,
-                        reconnected_cb=self._on_up,
-                    )
-                break
+                    await self._dial(nc)
+                if not nc.is_closed:
+                    break
             except Exception as error:  # nats, OSError and time-outs alike: it is not there yet
-                self._note(up=False, problem=f"{self._where} does not answer")
                 log.debug("%s: %r", self._where, error)
-                with contextlib.suppress(Exception):
-                    await nc.close()
-                nc = nats.aio.client.Client()
-                await asyncio.sleep(2 * RECONNECT_S)
+            self._note(up=False, problem=self._trouble())
+            with contextlib.suppress(Exception):
+                await nc.close()
+            await asyncio.sleep(2 * RECONNECT_S)
         self._nc, self._js = nc, nc.jetstream(timeout=CALL_S)
         await self._on_up()
 
+    async def _dial(self, nc: nats.aio.client.Client) -> None:
+        url, access = access_of(self._url)
+        await nc.connect(
+            url,
+            connect_timeout=int(CALL_S),
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=1024 * 1024,
+            # Without callbacks the client prints a traceback for each attempt.
+            error_cb=self._on_error,
+            disconnected_cb=self._on_down,
+            reconnected_cb=self._on_up,
+            closed_cb=partial(self._on_closed, nc),
+            **access,  # type: ignore[arg-type]
+        )
+
     async def _on_up(self) -> None:
         log.info("%s is up", self._where)
+        self._refused = False
         self._ensured = False  # it may be another server, with an empty store
         self._note(up=True, problem=None)
 
     async def _on_down(self) -> None:
         if self._nc is not None:
             log.warning("%s is down; prefill stays local", self._where)
-            self._note(up=False, problem=f"{self._where} does not answer")
+            self._note(up=False, problem=self._trouble())
+
+    async def _on_closed(self, nc: nats.aio.client.Client) -> None:
+        """The client gives up for good at most errors that a server sends; we begin afresh."""
+        if nc is not self._nc:
+            return  # we closed it ourselves
+        self._refused = _is_of_user(nc.last_error)
+        self._nc = self._js = self._puller = None
+        self._ensured = False
+        self._note(up=False, problem=self._trouble())
+        self.start()
 
     async def _on_error(self, error: Exception) -> None:
         if not self.up:
-            self._note(up=False, problem=f"{self._where} does not answer")
+            self._refused = _is_of_user(error)
+            self._note(up=False, problem=self._trouble())
         log.debug("%s: %r", self._where, error)
+
+    def _trouble(self) -> str:
+        return f"{self._where} refused our user" if self._refused else f"{self._where} does not answer"
 
     def _note(self, *, up: bool, problem: str | None) -> None:
         if (up, problem) != (self.up, self.problem):
@@ -226,7 +264,7 @@ class NatsQueue:
 
     def _connected(self) -> nats.js.client.JetStreamContext:
         if self._js is None or self._nc is None or not self._nc.is_connected:
-            raise Down(f"{self._where} does not answer")
+            raise Down(self._trouble())
         return self._js
 
     # ---- the stream
@@ -281,6 +319,10 @@ class NatsQueue:
                 return await call
         except expected:
             raise
+        except asyncio.CancelledError:
+            if cancelled.wanted():
+                raise
+            raise Down(self._trouble()) from None
         except (js_errors.ServiceUnavailableError, nats.errors.NoRespondersError) as error:
             raise self._without_jetstream() from error
         except (js_errors.NoStreamResponseError, js_errors.NotFoundError) as error:
@@ -299,5 +341,11 @@ class NatsQueue:
         ):
             problem = f"{self._where} has no JetStream; start it with -js"
             self._note(up=True, problem=problem)
-            return Refused(problem)
+            return NoJetStream(problem)
         return Down(f"{self._where}: JetStream does not answer")
+
+
+def _is_of_user(error: Exception | None) -> bool:
+    """An error that the server sent because of who we are; while connecting the client gives its text only."""
+    text = str(error).lower()
+    return any(word in text for word in ("authorization", "authentication"))

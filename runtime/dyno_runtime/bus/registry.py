@@ -69,6 +69,7 @@ class Registry:
         self._kick = asyncio.Event()
         self._up_since_s: float | None = None
         self._refused_since_s: float | None = None
+        self._blind: str | None = None  # why the others cannot be watched
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -101,7 +102,8 @@ class Registry:
             async with asyncio.timeout(WITHDRAW_S):
                 await self._store.revoke(self._lease.lease)
         except (Down, Refused, TimeoutError) as error:
-            log.warning("could not end the lease, it expires within %.0f s: %s", self._lease.ttl_s, error)
+            reason = str(error) or "etcd does not answer"
+            log.warning("could not end the lease, it expires within %.0f s: %s", self._lease.ttl_s, reason)
         self._listener.changed()
 
     async def close(self) -> None:
@@ -165,14 +167,15 @@ class Registry:
             log.info("etcd is up")
             self._up_since_s = asyncio.get_running_loop().time()
         before = (self.up, self.held, self.problem)
-        self.up, self.held, self.problem = True, held, None
+        self.up, self.held, self.problem = True, held, self._blind
         self._refused_since_s = None
         if held:
             self.registered.set()
-        if before != (True, held, None):
+        if before != (True, held, self._blind):
             self._listener.changed()
 
     def _note_trouble(self, error: Down | Refused) -> None:
+        reason = str(error) or "etcd does not answer"
         now_s = asyncio.get_running_loop().time()
         if isinstance(error, Refused):
             self._refused_since_s = self._refused_since_s or now_s
@@ -181,9 +184,20 @@ class Registry:
         else:
             # Nobody can tell whether the lease lives; it is found out when etcd answers again.
             self._refused_since_s = None
-        if self.up or self.problem != str(error):
-            log.warning("%s", error)
-            self.up, self.problem, self._up_since_s = False, str(error), None
+        if self.up or self.problem != reason:
+            log.warning("%s", reason)
+            self.up, self.problem, self._up_since_s = False, reason, None
+            self._listener.changed()
+
+    def _note_blind(self, reason: str | None) -> None:
+        """We cannot see the others, or can again; a problem of our own lease goes before."""
+        if reason == self._blind:
+            return
+        before, self._blind = self._blind, reason
+        if reason is not None:
+            log.warning("watching again: %s", reason)
+        if self.problem in (None, before):
+            self.problem = reason
             self._listener.changed()
 
     # ---- everybody else
@@ -194,6 +208,7 @@ class Registry:
         while True:
             try:
                 snapshot = await self._store.read(prefix)
+                self._note_blind(None)
                 failures = 0
                 resync = asyncio.get_running_loop().create_task(self._sync(snapshot))
                 try:
@@ -203,7 +218,11 @@ class Registry:
                     await _cancel([resync])
             except (Down, Refused) as error:
                 failures += 1
-                log.debug("watching again: %s", error)
+                reason = str(error) or "etcd does not answer"
+                if failures > 1 or isinstance(error, Refused):
+                    self._note_blind(reason)
+                else:
+                    log.debug("watching again: %s", reason)
                 await asyncio.sleep(self._backoff_s(failures))
 
     async def _sync(self, snapshot: Snapshot) -> None:

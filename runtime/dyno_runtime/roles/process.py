@@ -166,7 +166,10 @@ class Process:
         self._tasks.append(task)
 
     def _check(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self._ending.is_set():
+                self._fail("a part of this process was cancelled, and nobody asked for its end")
+        elif (error := task.exception()) is not None:
             log.error("a part of this process broke", exc_info=error)
             self._fail(f"{type(error).__name__}: {error}")
 

@@ -12,10 +12,17 @@ import msgspec
 
 from dyno_runtime.bus.base import Down, Refused
 from dyno_runtime.bus.connect import make_queue, make_store
+from dyno_runtime.bus.nats import NoJetStream
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.names import cluster_prefix, prefill_stream
 
 DEADLINE_S = 10.0
+KEPT = (
+    "instances",
+    "models",
+    "config",
+    "planner",
+)  # what is ours below the cluster's name; etcd may hold others'
 
 
 class Purged(msgspec.Struct):
@@ -39,7 +46,8 @@ async def _purge_etcd(settings: ProcessSettings, purged: Purged) -> None:
         store = make_store(settings)
         try:
             async with asyncio.timeout(DEADLINE_S):
-                purged.etcd_keys = await store.delete(cluster_prefix(settings.cluster))
+                ours = cluster_prefix(settings.cluster)
+                purged.etcd_keys = await store.delete(*(f"{ours}{kept}/" for kept in KEPT))
         finally:
             await store.close()
     except (Down, Refused) as error:
@@ -56,10 +64,10 @@ async def _purge_nats(settings: ProcessSettings, purged: Purged) -> None:
             await queue.connected()
             if await queue.delete():
                 purged.stream = prefill_stream(settings.cluster)
+    except NoJetStream:
+        pass  # without JetStream there is no stream that could be left
     except (Down, Refused) as error:
-        # Without JetStream there is no stream that could be left.
-        if "has no JetStream" not in str(error):
-            purged.problems.append(str(error))
+        purged.problems.append(str(error))
     except TimeoutError:
         purged.problems.append(queue.problem or f"NATS did not answer within {DEADLINE_S:g} s")
     finally:

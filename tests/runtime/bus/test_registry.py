@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from dyno_runtime.bus.base import Down, Refused, Snapshot
 from dyno_runtime.bus.etcd import EtcdStore
 from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.registry import Lease, Registry
@@ -228,3 +229,44 @@ async def test_the_same_over_real_etcd(own_etcd):
     await registry.withdraw()
     await soon(lambda: seen.leases() == set())
     await registry.close()
+
+
+class Blindfold(MemoryStore):
+    """A store that answers all but reads of everybody."""
+
+    refusing: Exception | None = None
+
+    async def read(self, prefix: str) -> Snapshot:
+        if self.refusing is not None:
+            raise self.refusing
+        return await super().read(prefix)
+
+
+async def test_others_that_cannot_be_watched_are_a_problem_while_the_lease_is_fine():
+    kv = Kv()
+    store = Blindfold(kv)
+    one = Registry(store, Lease("hello", "01", TTL_S, 5.0), Random(1), Seen())
+    one.announce(instance("01"))
+    one.start()
+    await soon(lambda: one.held)
+    store.refusing = Refused("etcd refused: permission denied")
+    kv.fail()
+    await asyncio.sleep(0.02)  # the watch ends
+    kv.down = False
+    await soon(lambda: one.held and one.up and one.problem == "etcd refused: permission denied")
+    await asyncio.sleep(TTL_S)
+    assert one.problem == "etcd refused: permission denied"
+    assert not one.lost.is_set()
+    store.refusing = None
+    await soon(lambda: one.problem is None)
+    await one.close()
+    kv.close()
+
+
+async def test_a_trouble_without_words_is_given_some():
+    kv = Kv()
+    one, _ = member(kv, "01")
+    one._note_trouble(Down(""))
+    assert one.problem == "etcd does not answer"
+    await one.close()
+    kv.close()

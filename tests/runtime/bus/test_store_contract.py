@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -150,6 +153,75 @@ async def test_the_next_of_several_endpoints_is_tried(etcd):
     with pytest.raises(Down):
         await store.read("/nothing/")
     assert (await store.read("/nothing/")).entries == {}
+    await store.close()
+
+
+@pytest.mark.servers
+async def test_a_watch_ends_when_its_connection_is_given_up_and_its_task_lives_on(etcd, monkeypatch):
+    monkeypatch.setattr("dyno_runtime.bus.etcd.CALL_S", 0.1)
+    store = EtcdStore((etcd.url, etcd.url.replace("127.0.0.1", "localhost")))
+    changes = store.watch("/rotated/", (await read_on(store)) + 1)
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0.1)
+    store._rotate()
+    with pytest.raises(Down, match=r"^etcd ended the watch$"):
+        await asyncio.wait_for(waiting, 5.0)
+    assert (await store.read("/rotated/")).entries == {}
+    await store.close()
+
+
+async def read_on(store: EtcdStore) -> int:
+    """The revision; a deadline of a tenth of a second may be missed."""
+    return (await until(lambda: store.read("/rotated/"))).revision
+
+
+@pytest.mark.servers
+async def test_a_watch_that_is_cancelled_is_no_trouble_of_etcd(etcd):
+    store = EtcdStore((etcd.url,))
+    waiting = asyncio.ensure_future(anext(store.watch("/x/", (await store.read("/x/")).revision + 1)))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await store.close()
+
+
+@pytest.mark.servers
+async def test_a_watch_on_nobody_is_down():
+    port = free_port()
+    store = EtcdStore((f"http://root:x@127.0.0.1:{port}",))
+    with pytest.raises(Down, match=rf"^etcd at 127.0.0.1:{port} does not answer$"):
+        await next_of(store.watch("/x/", 1), 10.0)
+    await store.close()
+
+
+@pytest.mark.servers
+async def test_an_etcd_that_forgot_our_login_is_logged_in_to_again(own_etcd):
+    def post(path: str, token: str = "", **body: str) -> dict[str, Any]:
+        url, data = f"{own_etcd.url}/v3/auth/{path}", json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"Authorization": token} if token else {})
+        with urllib.request.urlopen(request, timeout=5.0) as answer:
+            return dict(json.loads(answer.read()))
+
+    def forget() -> None:
+        post("disable", post("authenticate", name="root", password="pw")["token"])
+        post("enable")
+
+    for path, body in (("user/add", {"name": "root", "password": "pw"}), ("role/add", {"name": "root"})):
+        await asyncio.to_thread(post, path, **body)
+    await asyncio.to_thread(post, "user/grant", user="root", role="root")
+    await asyncio.to_thread(post, "enable")
+    store = EtcdStore((own_etcd.url.replace("//", "//root:pw@"),))
+    await store.hold("00000000000000fd", 30.0, {"/users/a": b"1"})
+    await asyncio.to_thread(forget)
+    found = await store.read("/users/")
+    assert found.entries == {"/users/a": b"1"}
+    changes = store.watch("/users/", found.revision + 1)
+    await asyncio.to_thread(forget)
+    assert await store.refresh("00000000000000fd") is True
+    await store.hold("00000000000000fd", 30.0, {"/users/a": b"2"})
+    assert await next_of(changes) == Change("/users/a", b"2")
+    await changes.aclose()
     await store.close()
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from dyno_runtime.bus.etcd import EtcdStore
 from dyno_runtime.bus.nats import NatsQueue
+from dyno_runtime.roles.process import Process
 from dyno_runtime.settings import Disagg, Services, encode
 from dyno_runtime.wire.codec import encode_task
 from dyno_runtime.wire.messages import Address, PrefillTask
@@ -75,6 +77,47 @@ def test_purge_removes_everything_of_this_cluster_and_only_once(cluster: Cluster
         assert ask(other.units[0], "x", x_dyno_prefill="remote").prefill.startswith("remote:")
     finally:
         other.close()
+
+
+@pytest.mark.servers
+def test_purge_leaves_what_somebody_else_keeps_under_the_name_of_the_cluster(cluster: Cluster):
+    async def write() -> None:
+        keys = ("instances/decode/0a", "models/m", "config/disagg", "planner/lock", "app/setting")
+        await store.hold("000000000000e1e1", 60.0, {f"/{cluster.name}/{key}": b"x" for key in keys[:4]})
+        await store.hold("000000000000e1e2", 60.0, {f"/{cluster.name}/{keys[4]}": b"x"})
+        await store.close()
+
+    async def read() -> list[str]:
+        found = (await store.read(f"/{cluster.name}/")).entries
+        await store.revoke("000000000000e1e2")
+        await store.close()
+        return list(found)
+
+    store = EtcdStore((cluster.etcd_url,))
+    asyncio.run(write())
+    unit = cluster.add("node1", "decode", start=False)
+    assert purge(unit) == (0, {"etcd_keys": 4, "stream": None, "problems": []})
+    store = EtcdStore((cluster.etcd_url,))
+    assert asyncio.run(read()) == [f"/{cluster.name}/app/setting"]
+
+
+async def test_a_part_that_is_cancelled_unasked_ends_the_process(tmp_path: Path):
+    unit = Cluster("http://127.0.0.1:1", "nats://127.0.0.1:1", tmp_path).add("n1", "decode", start=False)
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    for ending, fatal in (
+        (True, None),
+        (False, "a part of this process was cancelled, and nobody asked for its end"),
+    ):
+        process = Process(unit.settings)
+        if ending:
+            process.stop()
+        process._spawn(cancelled())
+        await asyncio.wait(process._tasks)
+        await asyncio.sleep(0)
+        assert (process._fatal, process._ending.is_set()) == (fatal, True)
 
 
 def test_purge_without_servers_is_bounded_and_says_what_is_away(tmp_path: Path):
