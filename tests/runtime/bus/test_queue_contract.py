@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from dyno_runtime.bus.base import Down, Refused
 from dyno_runtime.bus.memory.broker import Broker, MemoryQueue
-from dyno_runtime.bus.nats import NatsQueue, place_of
+from dyno_runtime.bus.nats import NatsQueue, access_of, place_of
 from tests.servers import Nats, free_port
 
 ACK_WAIT_S = 0.5
@@ -256,6 +257,89 @@ async def test_without_jetstream_the_message_says_what_to_do(tmp_path):
     finally:
         await queue.close()
         server.kill()
+
+
+class Guarded(Nats):
+    """A NATS with a configuration file, that may ask for a user."""
+
+    def allow(self, authorization: str = "") -> None:
+        store = f'jetstream {{ store_dir: "{self.folder}/data" }}'
+        (self.folder / "conf").write_text(
+            f"listen: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor}\n{store}\n{authorization}\n"
+        )
+
+    def argv(self) -> list[str]:
+        return [super().argv()[0], "-c", str(self.folder / "conf")]
+
+
+ONE_USER = 'authorization { user: "u", password: "p@ss/w" }'
+
+
+@pytest.mark.servers
+async def test_a_nats_that_refuses_us_for_a_while_is_joined_again(tmp_path):
+    server = Guarded(tmp_path / "guarded")
+    server.allow()
+    server.start()
+    queue = NatsQueue("hello", server.url)
+    try:
+        queue.start()
+        await soon(lambda: queue.up)
+        await queue.push("one", b"kept")
+        pulled = asyncio.ensure_future(pull_until(queue, b"new"))
+        server.allow(ONE_USER)
+        server.signal(signal.SIGHUP)
+        message = f"NATS at {place_of(server.url)} refused our user"
+        await soon(lambda: queue.problem == message)
+        with pytest.raises(Down, match=f"^{message}$"):
+            await queue.push("two", b"x")
+        server.allow()
+        server.signal(signal.SIGHUP)
+        await soon(lambda: queue.up and queue.problem is None)
+        await queue.push("three", b"new")
+        assert await asyncio.wait_for(pulled, 10.0) == [b"kept", b"new"]
+    finally:
+        await queue.close()
+        server.kill()
+
+
+async def pull_until(queue: NatsQueue, last: bytes) -> list[bytes]:
+    """What comes, whatever happens meanwhile."""
+    found: list[bytes] = []
+    while found[-1:] != [last]:
+        try:
+            work = await queue.pull(5.0)
+            if work is not None:
+                found.append(work.data)
+                await work.ack()
+        except (Down, Refused):
+            await asyncio.sleep(0.05)
+    return found
+
+
+@pytest.mark.servers
+async def test_a_user_and_a_password_are_taken_out_of_the_url(tmp_path):
+    server = Guarded(tmp_path / "guarded")
+    server.allow(ONE_USER)
+    server.start()
+    right = NatsQueue("hello", server.url.replace("//", "//u:p%40ss%2Fw@"))
+    wrong = NatsQueue("hello", server.url.replace("//", "//u:geheim@"))
+    try:
+        right.start()
+        wrong.start()
+        await soon(lambda: right.up)
+        await right.push("one", b"x")
+        await soon(lambda: wrong.problem == f"NATS at {place_of(server.url)} refused our user")
+        assert not wrong.up
+    finally:
+        await right.close()
+        await wrong.close()
+        server.kill()
+
+
+def test_access_is_a_user_or_a_token_or_nothing():
+    assert access_of("nats://10.0.0.1:4222") == ("nats://10.0.0.1:4222", {})
+    assert access_of("nats://t%3Ak@[::1]:4222") == ("nats://[::1]:4222", {"token": "t:k"})
+    assert access_of("tls://a:b%40@h") == ("tls://h", {"user": "a", "password": "b@"})
 
 
 async def test_a_nats_that_never_was_is_waited_for_quietly(caplog):
