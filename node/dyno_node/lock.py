@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dyno_node import clock
+
 _RETRY_S = 0.02
 
 
@@ -53,6 +55,7 @@ def take(path: Path, timeout_s: float) -> Lock | None:
             os.close(fd)
             return None
         time.sleep(_RETRY_S)  # flock has no time-out of its own
+    os.ftruncate(fd, 0)  # the note of whoever held it before
     return Lock(fd)
 
 
@@ -72,7 +75,9 @@ def holder(path: Path) -> dict[str, Any] | None:
             note = json.loads(os.read(fd, 4096))
         except ValueError:
             return {}
-        return note if isinstance(note, dict) else {}
+        if not isinstance(note, dict) or note.get("boot_id", clock.boot_id()) != clock.boot_id():
+            return {}  # of an earlier boot: its pid is somebody else's now
+        return note
     finally:
         os.close(fd)
 

@@ -76,4 +76,6 @@ def _health(path: Path, process: proc.Process | None) -> dict[str, Any]:
     if process is None or health is None or health.get("pid") != process.pid:
         return {"health": None, "responding": None}
     age_s = clock.uptime_s() - float(health.get("beat_s", 0.0))
+    if age_s < 0:
+        return {"health": None, "responding": None}  # of an earlier boot, by a process with the same pid
     return {"health": health, "responding": age_s <= NOT_RESPONDING_S}

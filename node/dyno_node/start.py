@@ -51,7 +51,7 @@ def _found(unit: Unit, place: UnitDir) -> dict[str, Any] | None:
             return _other(unit, str(who["digest"]), "runs")
         now = state.read(place.state)
         # A state is the holder's own only if it names the holder; before that it is of an earlier run.
-        if now and now.phase in _SERVING and now.supervisor and now.supervisor["pid"] == who.get("pid"):
+        if now and now.phase in _SERVING and _is_of(now, who):
             return {"ok": True, "already": True, "adopted": False, "pid": now.pid, "phase": now.phase}
         if time.monotonic() >= deadline:
             return _no(f"the supervisor of {unit.unit} (pid {who.get('pid')}) neither starts it nor ends")
@@ -60,6 +60,11 @@ def _found(unit: Unit, place: UnitDir) -> dict[str, Any] | None:
     if old is not None and old.process is not None and old.digest != unit.digest:
         return _other(unit, old.digest, "runs without a supervisor")
     return None
+
+
+def _is_of(now: state.State, who: dict[str, Any]) -> bool:
+    writer = now.supervisor or {}
+    return all(key in who and writer.get(key) == who[key] for key in ("pid", "starttime"))
 
 
 def _other(unit: Unit, digest: str, runs: str) -> dict[str, Any]:

@@ -154,7 +154,12 @@ class Supervisor:
 
     def _start(self) -> None:
         """Start the process; its pid is on the disk before it is executed (`spawn` says how)."""
-        self._main, self._exit, self._adopted = None, None, None
+        self._main, self._exit = None, None
+        if self._adopted is not None:
+            os.close(self._adopted)
+            self._adopted = None
+        # After a reboot the process may get the pid of the one that wrote it.
+        self._place.health.unlink(missing_ok=True)
         output = log.open_log(self._place.log)
         try:
             self._main = spawn.spawn(
@@ -204,30 +209,43 @@ class Supervisor:
                 self._exit = {"code": code} if code >= 0 else {"signal": -code}
 
     def _start_again(self) -> bool:
-        """After an end that nobody asked for: wait and start. False when the unit was given up."""
+        """After an end that nobody asked for: wait and start. False when the unit was given up.
+
+        A full disk, or a lack of memory, passes: a start that fails for such a reason is one more crash.
+        """
         self._end_rest()
+        what = how(self._exit)
+        while self._waited(what):
+            if self._signals.stop:
+                return True
+            last = self._exit
+            self._state = self._state.entered("starting", restarts=self._state.restarts + 1)
+            try:
+                self._start()
+                return True
+            except spawn.CannotStart as error:
+                self._exit = last
+                self._give_up(_text(error))
+                return False
+            except OSError as error:
+                self._exit = None
+                what = f"could not be started ({_text(error)})"
+        return False
+
+    def _waited(self, what: str) -> bool:
+        """Wait after one more crash, or until we are told to stop. False when the unit was given up."""
         now_s = time.monotonic()
         self._crashes_s = [*self._crashes_s, now_s][-(self._unit.restart.max + 1) :]
         wait_s = restart.next_wait_s(self._unit.restart, self._crashes_s, now_s, _chance())
         if wait_s is None:
-            self._give_up(f"{self._unit.unit} {how(self._exit)}, once too often")
+            self._give_up(f"{self._unit.unit} {what}, once too often")
             return False
-        self._say(f"{how(self._exit)}; starting again in {wait_s:.1f} s")
+        self._say(f"{what}; starting again in {wait_s:.1f} s")
         self._state = self._state.entered("waiting", pid=None, starttime=None, exit=self._exit)
         self._write_state()
         while (left_s := now_s + wait_s - time.monotonic()) > 0 and not self._signals.stop:
             self._signals.wait(min(left_s, _WAKE_S))
             self._reap()
-        if self._signals.stop:
-            return True
-        last = self._exit
-        self._state = self._state.entered("starting", restarts=self._state.restarts + 1)
-        try:
-            self._start()
-        except (spawn.CannotStart, OSError) as error:
-            self._exit = last
-            self._give_up(_text(error))
-            return False
         return True
 
     def _end_rest(self) -> None:

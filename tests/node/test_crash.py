@@ -66,6 +66,34 @@ def test_a_program_that_vanished_is_given_up_at_the_restart(program: Program) ->
     assert state(folder)["exit"] == {"code": 0}
 
 
+def test_a_disk_that_is_full_at_the_restart_is_one_more_crash(program: Program) -> None:
+    folder = program.unit(
+        restart={"max": 1000, "within_s": 1.0, "first_wait_s": 0.05, "longest_wait_s": 0.05}
+    )
+    program.start(folder)
+    first = process(folder)
+    (folder / "state.json.tmp").mkdir()  # no state can be written
+    assert proc.send(first, signal.SIGKILL)
+    problem = f"could not be started ({folder}/state.json.tmp: Is a directory); starting again in "
+    until(lambda: problem in (folder / "log").read_text(), "a start that fails")
+    assert proc.alive(supervisor(folder))
+    (folder / "state.json.tmp").rmdir()
+    until(lambda: state(folder)["phase"] == "running" and process(folder) != first, "the restart")
+    assert proc.alive(process(folder))
+    assert state(folder)["restarts"] >= 2
+
+
+def test_a_start_that_fails_too_often_is_given_up(program: Program) -> None:
+    folder = program.unit()
+    program.start(folder)
+    first = process(folder)
+    (folder / "state.json.tmp").mkdir()
+    assert proc.send(first, signal.SIGKILL)
+    end = f"given up: a-0 could not be started ({folder}/state.json.tmp: Is a directory), once too often"
+    until(lambda: end in (folder / "log").read_text(), "the end")
+    (folder / "state.json.tmp").rmdir()
+
+
 def test_waits_grow_with_the_crashes_of_the_window_and_then_end() -> None:
     policy = Restart(max=4, within_s=100.0, first_wait_s=0.5, longest_wait_s=3.0)
     crashes_s = [10.0, 11.0, 13.0, 16.0, 20.0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno_node import proc
+from dyno_node import lock, proc, stop
 from tests.node.program import (
     FOREVER,
     PROGRAMS,
@@ -195,6 +195,19 @@ def test_a_reused_pid_is_never_signalled(program: Program, wrong: dict[str, obje
         (folder / "state.json").write_text(json.dumps({**state(folder), **claim, **wrong}))
         assert program.stop(folder) == {"ok": True, "left": [], "was": was}
         assert state(folder)["phase"] == "stopped"
+
+
+def test_the_note_of_an_earlier_boot_costs_no_stranger_his_life(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop, "_NOTE_S", 0.1)
+    folder = program.unit()
+    with stranger() as other, lock.take(folder / "supervisor.lock", 1.0) as held:  # type: ignore[union-attr]
+        held.note({"pid": other.pid, "starttime": other.starttime, "boot_id": "an-earlier-boot"})
+        answer = stop.stop({"unit_dir": str(folder), "grace_s": 0.1})
+        error = "a supervisor holds the unit and does not say who it is"
+        assert answer == {"ok": False, "error": error, "left": []}
+        assert proc.alive(other)
 
 
 def test_a_torn_state_does_not_hide_what_runs(program: Program) -> None:
