@@ -103,6 +103,7 @@ def own_start(host: Host, folder: str) -> float:
     """Seconds from exec to `engine ready` of one role process, on ports of its own."""
     unit = json.loads(host.exec(["cat", f"{folder}/unit.json"]).stdout)
     settings = json.loads(host.exec(["cat", f"{folder}/settings.json"]).stdout)
+    settings["unit"] += "-alone"  # of the same name it would take the other for its dead predecessor
     settings["health_path"] = "/tmp/alone.json"
     settings["stream"]["port"] += 1000
     if settings.get("http"):
