@@ -105,18 +105,36 @@ def _plain(path: str) -> Path:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all, also when power is lost: written beside, synced, renamed."""
+    """Whole or not at all, also when power is lost: written beside, synced, renamed.
+
+    Beside it is one name for all who write it, so that no power loss leaves a file that nobody takes up again.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(target, "wb") as file:
+    beside = path.with_name(f".{path.name}.part")
+    with os.fdopen(_alone(beside), "wb") as file:
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def _alone(path: Path) -> int:
+    """The file, open and ours alone until it is closed or renamed."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)  # whoever had it before us has renamed it meanwhile
 
 
 def _unpack(archive: Path, into: Path) -> None:

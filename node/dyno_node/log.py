@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def size_bytes(path: Path) -> int:
 def rotate(path: Path, keep: int) -> None:
     """Move what is in the log to `log.1`, that to `log.2` and so on; at most `keep` of them stay.
 
-    Does nothing while somebody follows the log at this very moment (see `hold_still`); the caller comes back.
     Whole blocks are moved (4 KiB), so a line may begin in one part and end in the next. A power loss in the
     middle leaves some lines in both `log` and `log.1`, and never loses any.
 
@@ -45,7 +43,7 @@ def rotate(path: Path, keep: int) -> None:
     source = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         cut_bytes = (os.fstat(source).st_size - 1) // _BLOCK_BYTES * _BLOCK_BYTES
-        if cut_bytes > 0 and _locked(source, fcntl.LOCK_EX):
+        if cut_bytes > 0:
             _rotate(source, path, keep, cut_bytes)
     finally:
         os.close(source)
@@ -69,11 +67,6 @@ def _rotate(source: int, path: Path, keep: int, cut_bytes: int) -> None:
         part.unlink(missing_ok=True)
 
 
-def hold_still(file: int) -> bool:
-    """Keep rotations away from an open log until it is closed; False while one is under way."""
-    return _locked(file, fcntl.LOCK_SH)
-
-
 def tail(path: Path, lines: int = 20, max_bytes: int = 64 * 1024) -> list[str]:
     """The last lines of the log, out of `log.1` too where a rotation has just emptied it."""
     text = b""
@@ -87,15 +80,6 @@ def tail(path: Path, lines: int = 20, max_bytes: int = 64 * 1024) -> list[str]:
 def old(path: Path, number: int) -> Path:
     """Where the part goes that was rotated away `number` rotations ago."""
     return path.with_name(f"{path.name}.{number}")
-
-
-def _locked(file: int, kind: int) -> bool:
-    # Never waits: a follower that was stopped in the middle must not stop the supervisor, nor the other way round.
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _shift(path: Path, keep: int) -> None:

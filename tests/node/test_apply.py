@@ -10,6 +10,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,26 @@ def test_a_file_is_written_with_its_mode_and_its_folders(do: Do, root: Path) -> 
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [each.name for each in path.parent.iterdir()] == ["unit.json"]  # nothing beside it is left
+
+
+def test_what_a_power_loss_left_beside_a_file_is_taken_up_by_the_next_write(do: Do, root: Path) -> None:
+    (root / ".a.part").write_text("half of something longer")
+    (root / ".a.part").chmod(0o644)
+    do(writing(root / "a"))
+    assert ((root / "a").read_text(), (root / "a").stat().st_mode & 0o777) == ("x", 0o600)
+    assert [each.name for each in root.iterdir()] == ["a"]
+
+
+def test_two_who_write_one_file_wait_for_each_other(root: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        texts = [str(number) * 100_000 for number in range(8)]
+        answers = pool.map(
+            lambda text: list(apply({"root": str(root), "actions": [writing(root / "a", text)]}, {})),
+            texts * 4,
+        )
+        assert all(answer == [{"action": 0, "ok": True}] for answer in answers)
+    assert (root / "a").read_text() in texts
+    assert [each.name for each in root.iterdir()] == ["a"]
 
 
 def test_the_first_refusal_ends_the_list(do: Do, root: Path) -> None:
