@@ -94,9 +94,9 @@ def topology(lab: Lab, python: Path) -> str:
 
 
 def units(host: Host) -> list[str]:
-    """The role units of a host."""
+    """The worker units of a host: of all processes they load the most."""
     found = host.exec(["sh", "-c", "ls -d ~dyn/.dynoctl/clusters/hello/*/units/*"]).stdout.split()
-    return [path for path in found if not path.endswith(("/etcd", "/nats"))]
+    return [path for path in found if "/decode-" in path or "/prefill-" in path]
 
 
 def own_start(host: Host, folder: str) -> float:
