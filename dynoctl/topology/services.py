@@ -27,7 +27,7 @@ class Etcd(Part, frozen=True):
     url: Annotated[
         tuple[Url, ...],
         ONE_OR_MORE,
-        Meta(description="`http://` or `https://` address of an etcd that runs already; or a list of them."),
+        Meta(description="`http://` address of an etcd that runs already; or a list of them."),
     ] = ()
 
 

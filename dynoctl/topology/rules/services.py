@@ -17,7 +17,7 @@ from dynoctl.topology.rules.machines import is_loopback
 from dynoctl.topology.secret import Url
 from dynoctl.topology.services import Etcd, Nats
 
-SCHEMES = {"etcd": ("http", "https"), "nats": ("nats", "tls")}
+SCHEMES = {"etcd": ("http",), "nats": ("nats", "tls")}
 
 
 def _services(topology: Topology) -> Iterator[tuple[str, Etcd | Nats]]:
@@ -59,7 +59,9 @@ def schemes(topology: Topology) -> Iterator[Finding]:
             whole = parts.scheme in SCHEMES[name] and bool(parts.hostname) and parts.port != 0
         except ValueError:
             whole = False
-        if not whole:
+        if name == "etcd" and url.reveal().startswith("https://"):
+            yield Finding(path, "etcd is spoken to without TLS so far", "write an http:// address of it")
+        elif not whole:
             yield Finding(path, f"an address of {name} is {wanted}, a host, and a port from 1 to 65535")
 
 
