@@ -12,6 +12,7 @@ import msgspec
 
 RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
 DisaggMode = Literal["off", "always", "conditional"]
+PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin", "random", "similar"]
 
 
 class SettingsError(ValueError):
@@ -42,16 +43,19 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The engine of a worker. `args` go to it verbatim."""
 
-    kind: Literal["hello"]
+    kind: Literal["hello", "mock"]
     block_size: int = 64
     max_model_len: int = 8192
     args: dict[str, Any] = {}
 
 
 class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the router chooses. `similar` is the seed's rule: difflib ratio against a worker's first prompt."""
+    """How the router chooses; docs/routing.md. A worker with so many waiting requests, or with such a part of its KV
+    blocks in use, takes nothing while another is below that; None: no limit."""
 
-    policy: Literal["similar", "random", "round_robin"] = "similar"
+    policy: PolicyName = "similar"
+    max_waiting: int | None = None
+    max_usage: float | None = None
 
 
 class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +84,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: Engine
     health_path: str
     http: Endpoint | None = None  # set where `roles` has "frontend"
+    http_workers: int = 1  # processes on that port; each has all roles of `roles`
     routing: Routing = Routing()
     disagg: Disagg = Disagg()
     expects: dict[str, int] = {}

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from dyno_runtime.wire.kv import BlockHash, KvBatch, KvSnapshot, LoadReport
+
 Role = Literal["frontend", "processor", "router", "decode", "prefill"]
 LeaseId = str
 Token = int
@@ -48,7 +50,11 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One role in one running process, as registered in etcd (JSON). Only a `ready` one is sent requests."""
+    """One role in one running process, as registered in etcd (JSON). Only a `ready` one is sent requests.
+
+    A worker says what it runs: `model` is the name that was given to it (further names of the same model are in
+    `/{cluster}/models`), `path` where the model's files are, and the engine's kind and measures, in tokens.
+    """
 
     role: Role
     lease: LeaseId
@@ -58,6 +64,10 @@ class Instance(msgspec.Struct, frozen=True):
     model: str
     state: Literal["loading", "ready"] = "ready"
     capabilities: tuple[str, ...] = ()
+    path: str | None = None
+    engine: str = "hello"
+    block_size: int = 64
+    max_model_len: int = 8192
 
     @property
     def place(self) -> str:
@@ -92,17 +102,28 @@ class Text(Struct, frozen=True, tag=2):
 
 
 class Choose(Struct, frozen=True, tag=3):
-    """Processor to router: which worker? A probe is answered like any other and teaches nothing."""
+    """Processor to router: which worker? A probe is answered like any other and teaches nothing.
+
+    `prompt` is its text, where the policy is `similar`. `model` is the name that the workers have. `blocks` are the
+    hashes of the full blocks of the prompt's `tokens`. A request with an id counts as load until `Went` says that it
+    ended.
+    """
 
     prompt: str
     excluded: tuple[LeaseId, ...] = ()
     probe: bool = False
+    request: str = ""
+    model: str = ""
+    tokens: int = 0
+    blocks: list[BlockHash] = []
 
 
 class Chosen(Struct, frozen=True, tag=4):
-    """Router to processor: the lease of the worker to use."""
+    """Router to processor: the lease of the worker to use, how many tokens of the prompt it holds, and why it."""
 
     worker: LeaseId
+    matched_tokens: int = 0
+    why: str = ""
 
 
 class Learned(Struct, frozen=True, tag=5):
@@ -113,11 +134,13 @@ class Learned(Struct, frozen=True, tag=5):
 
 
 class Generate(Struct, frozen=True, tag=6):
-    """Processor to decode worker: tokens in. Answered by `Delta` items."""
+    """Processor to decode worker: tokens in. Answered by `Delta` items. `matched_tokens` is what the router believes
+    that the worker holds of them."""
 
     request: str
     tokens: list[Token]
     prefill: Literal["auto", "remote"] = "auto"
+    matched_tokens: int = 0
 
 
 class Delta(Struct, frozen=True, tag=7):
@@ -143,7 +166,77 @@ class Wanted(Struct, frozen=True, tag=9):
     request: str
 
 
-Body = Ask | Text | Choose | Chosen | Learned | Generate | Delta | Prefilled | Wanted
+class Went(Struct, frozen=True, tag=10):
+    """Processor to router: the first token of these requests came, and these are over. No answer."""
+
+    begun: list[str] = []
+    ended: list[str] = []
+
+
+class Follow(Struct, frozen=True, tag=11):
+    """Router to worker: tell me what you hold and how loaded you are, from KV batch `after` on, until I leave.
+
+    Answered by `Events`, `Held` and `Load` items without end.
+    """
+
+    after: int = 0
+
+
+class Replay(Struct, frozen=True, tag=12):
+    """Router to worker: tell me again all that came after batch `after`. Answered by one `Events` or `Held`."""
+
+    after: int
+
+
+class Events(Struct, frozen=True, tag=13):
+    """Worker to router: changes of its KV cache, oldest first."""
+
+    batches: list[KvBatch]
+
+
+class Held(Struct, frozen=True, tag=14):
+    """Worker to router: all that is in its KV cache."""
+
+    snapshot: KvSnapshot
+
+
+class Load(Struct, frozen=True, tag=15):
+    """Worker to router: how loaded it is."""
+
+    report: LoadReport
+
+
+class Explain(Struct, frozen=True, tag=16):
+    """Frontend to router: where would this go, and why? Nothing is run or remembered. Answered by `Explained`."""
+
+    choose: Choose
+
+
+class Explained(Struct, frozen=True, tag=17):
+    """Router to frontend: the JSON object that `/debug/route` shows."""
+
+    document: dict[str, Any]
+
+
+Body = (
+    Ask
+    | Text
+    | Choose
+    | Chosen
+    | Learned
+    | Generate
+    | Delta
+    | Prefilled
+    | Wanted
+    | Went
+    | Follow
+    | Replay
+    | Events
+    | Held
+    | Load
+    | Explain
+    | Explained
+)
 
 
 # ---- envelopes -----------------------------------------------------------------------------------------
