@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from dyno_runtime.bus.base import CallFailed, Serve, Sink
-from dyno_runtime.wire.messages import Body, Failure
+from dyno_runtime.wire.messages import Body, Delta, Failure
 
 
 class LocalReply:
@@ -20,8 +20,11 @@ class LocalReply:
         self._sink: Sink | None = sink
 
     def send(self, body: Body) -> None:
-        if self._sink is not None:
-            self._sink.item(body)
+        sink = self._sink
+        if sink is not None:
+            sink.item(body)
+            if body.__class__ is Delta and body.finish is not None:
+                self.end()
 
     def end(self, failure: Failure | None = None) -> None:
         sink, self._sink = self._sink, None
@@ -45,6 +48,25 @@ def open_local(serve: Serve, body: Body, sink: Sink) -> LocalReply:
 
     asyncio.get_running_loop().call_soon(begin)
     return reply
+
+
+class Overheard:
+    """A reply to a call that is served at once, within this process; see `Peers.ask_here`."""
+
+    __slots__ = ("ended", "failure", "item", "on_cancel")
+
+    def __init__(self) -> None:
+        self.on_cancel: Callable[[], None] | None = None
+        self.item: Body | None = None
+        self.failure: Failure | None = None
+        self.ended = False
+
+    def send(self, body: Body) -> None:
+        self.item = body
+
+    def end(self, failure: Failure | None = None) -> None:
+        self.failure = failure
+        self.ended = True
 
 
 class Answer:

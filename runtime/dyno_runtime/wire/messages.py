@@ -1,6 +1,6 @@
 """Every message that one process sends to another, and what may be said about an instance.
 
-A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`); `Open` and `Item` carry a body,
+A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`, `Step`); `Open` and `Item` carry a body,
 one of the messages below them. Arrays with a number as tag: field order is the format, so new fields go last and
 have a default. `LeaseId` is the lease as 16 hex digits; it names the process that holds it.
 """
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from dyno_runtime.wire.kv import BlockHash, KvBatch, KvSnapshot, LoadReport
+from dyno_runtime.wire.sampling import Logprob, Sampling
 
 Role = Literal["frontend", "processor", "router", "decode", "prefill"]
 LeaseId = str
@@ -135,20 +136,31 @@ class Learned(Struct, frozen=True, tag=5):
 
 class Generate(Struct, frozen=True, tag=6):
     """Processor to decode worker: tokens in. Answered by `Delta` items. `matched_tokens` is what the router believes
-    that the worker holds of them."""
+    that the worker holds of them. `answered`: the last so many of `tokens` are the beginning of the answer, made
+    elsewhere before. `salt` is the parent of the first block, `blocks` are the hashes of the full ones."""
 
     request: str
     tokens: list[Token]
     prefill: Literal["auto", "remote"] = "auto"
     matched_tokens: int = 0
+    sampling: Sampling = Sampling()
+    answered: int = 0
+    salt: BlockHash = 0
+    blocks: list[BlockHash] = []
 
 
 class Delta(Struct, frozen=True, tag=7):
-    """Decode worker to processor: new tokens. `prefill` (`local`, `remote:node/unit`) with the first one only."""
+    """Decode worker to whoever holds the client: new tokens. One with `finish` ends its call.
+
+    `prefill` (`local`, `remote:node/unit`) and `cached_tokens` of the prompt come with the first one only. `logprobs`
+    has one entry a token where they were asked for.
+    """
 
     tokens: list[Token]
     finish: str | None = None
     prefill: str | None = None
+    cached_tokens: int | None = None
+    logprobs: list[Logprob] | None = None
 
 
 class Prefilled(Struct, frozen=True, tag=8):
@@ -218,6 +230,35 @@ class Explained(Struct, frozen=True, tag=17):
     document: dict[str, Any]
 
 
+class Prepare(Struct, frozen=True, tag=30):
+    """Frontend to processor: make prompts of this body. Answered by `Prepared` or `Rejected`."""
+
+    kind: Literal["chat", "completion"]
+    body: bytes
+
+
+class Prompt(Struct, frozen=True):
+    """One prompt: its tokens and its text, empty where it came as tokens."""
+
+    tokens: list[Token]
+    text: str = ""
+
+
+class Prepared(Struct, frozen=True, tag=31):
+    """Processor to frontend: the prompts of the request, one or more."""
+
+    prompts: list[Prompt]
+
+
+class Rejected(Struct, frozen=True, tag=32):
+    """Processor to frontend: the request is refused, and the client is told this."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
 Body = (
     Ask
     | Text
@@ -236,6 +277,9 @@ Body = (
     | Load
     | Explain
     | Explained
+    | Prepare
+    | Prepared
+    | Rejected
 )
 
 
@@ -281,7 +325,17 @@ class Cancel(Struct, frozen=True, tag=6):
     call: int
 
 
-Envelope = Hello | Ping | Open | Item | End | Cancel
+class Step(Struct, frozen=True, tag=7):
+    """The outputs of one engine step, or of several: `deltas[i]` answers the receiver's call `calls[i]`.
+
+    A delta with `finish` is the last of its call: no `End` follows.
+    """
+
+    calls: list[int]
+    deltas: list[Delta]
+
+
+Envelope = Hello | Ping | Open | Item | End | Cancel | Step
 
 
 # ---- the prefill queue ---------------------------------------------------------------------------------
@@ -295,3 +349,5 @@ class PrefillTask(Struct, frozen=True, tag=1):
     lease: LeaseId
     reply_to: Address
     kv: dict[str, Any] | None = None
+    salt: BlockHash = 0
+    blocks: list[BlockHash] = []
