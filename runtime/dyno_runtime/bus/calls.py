@@ -50,25 +50,6 @@ def open_local(serve: Serve, body: Body, sink: Sink) -> LocalReply:
     return reply
 
 
-class Overheard:
-    """A reply to a call that is served at once, within this process; see `Peers.ask_here`."""
-
-    __slots__ = ("ended", "failure", "item", "on_cancel")
-
-    def __init__(self) -> None:
-        self.on_cancel: Callable[[], None] | None = None
-        self.item: Body | None = None
-        self.failure: Failure | None = None
-        self.ended = False
-
-    def send(self, body: Body) -> None:
-        self.item = body
-
-    def end(self, failure: Failure | None = None) -> None:
-        self.failure = failure
-        self.ended = True
-
-
 class Answer:
     """A sink for calls with at most one item; await `done`."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dyno_runtime.bus.base import Call, CallFailed, Reply, Sink, Transport
-from dyno_runtime.bus.calls import Answer, Overheard
+from dyno_runtime.bus.calls import Answer
 from dyno_runtime.wire.messages import Address, Body, Failure
 
 log = logging.getLogger("dyno.peers")
@@ -46,20 +46,6 @@ class Peers:
     def open(self, to: Address, body: Body, sink: Sink) -> Call:
         """Send a call; see `Transport.open`."""
         return self._transport.open(to, body, sink)
-
-    def ask_here(self, body: Body) -> Body | None:
-        """Have this process's own handler answer, now. None where it has none, or one that takes its time.
-
-        Raises CallFailed.
-        """
-        handler = self._handlers.get(type(body))
-        if handler is None:
-            return None
-        overheard = Overheard()
-        handler(body, overheard)
-        if overheard.failure is not None:
-            raise CallFailed(overheard.failure)
-        return overheard.item if overheard.ended else None
 
     async def ask(self, to: Address, body: Body, timeout_s: float) -> Body | None:
         """A call with at most one item for an answer. Raises CallFailed, also when the time is over."""

@@ -98,7 +98,7 @@ class Prefill(Part):
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
         try:
-            kv = await self._engine.prefill(Job(task.request, task.tokens, kv=task.kv))
+            kv = await self._engine.prefill(_job(task))
         except EngineError as error:
             return Prefilled(task.request, by, error=str(error))
         return Prefilled(task.request, by, kv=kv)
@@ -123,6 +123,11 @@ class Prefill(Part):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _job(task: PrefillTask) -> Job:
+    """Only the prompt: its KV is wanted, not an answer."""
+    return Job(task.request, task.tokens, kv=task.kv, salt=task.salt, blocks=task.blocks or None)
 
 
 async def _keep_claim(work: Work) -> None:
