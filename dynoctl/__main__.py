@@ -11,36 +11,40 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from dynoctl.show.terminal import let_go
+
+        let_go(sys.stdout)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run one command line; returns its exit code. Only `--debug` lets a traceback through."""
     from dynoctl.cli.app import app
     from dynoctl.errors import DynoctlError, Exit
-    from dynoctl.show.terminal import Terminal
+    from dynoctl.show.terminal import NobodyReads, Terminal
 
-    debug = "--debug" in argv
+    debug, as_json = "--debug" in argv, "--json" in argv
     try:
         code = app(
             args=[word for word in argv if word != "--debug"] or ["--help"],
             prog_name="dynoctl",
             standalone_mode=False,
         )
-    except KeyboardInterrupt:
-        Terminal().say("interrupted")
-        return Exit.INTERRUPTED
     except DynoctlError as error:
         if debug:
             raise
-        _tell(error, as_json="--json" in argv)
+        _tell(error, as_json=as_json)
         return int(error.exit)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`dynoctl logs | head`).
-        sys.stderr.close()
-        return Exit.DONE
+    except (NobodyReads, SystemExit):
+        return Exit.DONE  # typer makes a SystemExit of a print that nobody reads, and of nothing else
     except Exception as error:
-        return _unexpected(error, debug=debug)
+        return _unexpected(error, debug=debug, as_json=as_json)
+    if code == Exit.INTERRUPTED:  # so typer tells of a Ctrl-C that no verb made an error of
+        Terminal().say("interrupted")
     return int(code or 0)
 
 
@@ -54,7 +58,7 @@ def _tell(error: DynoctlError, *, as_json: bool) -> None:
         Terminal().result(json.document(json.error(error)))
 
 
-def _unexpected(error: Exception, *, debug: bool) -> int:
+def _unexpected(error: Exception, *, debug: bool, as_json: bool) -> int:
     import typer
 
     from dynoctl.errors import DynoctlError, Exit
@@ -65,17 +69,16 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
         return Exit.INTERRUPTED
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         # What typer refuses: its classes have moved from release to release, these two names have not.
-        Terminal().error(_usage(error))
+        _tell(_usage(error), as_json=as_json)
         return Exit.USAGE
     if debug:
         raise error
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    Terminal().error(
-        DynoctlError(
-            f"dynoctl itself failed: {what}",
-            next="the same command with --debug, and please report what it prints",
-        )
+    ours = DynoctlError(
+        f"dynoctl itself failed: {what}",
+        next="the same command with --debug, and please report what it prints",
     )
+    _tell(ours, as_json=as_json)
     return Exit.FAILED
 
 

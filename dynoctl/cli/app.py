@@ -41,7 +41,7 @@ def main(
 
 @app.command()
 def validate(file: options.File, overrides: options.Set = None, json: options.Json = False) -> int:
-    """Check a topology file, and name everything that is wrong with it."""
+    """Check a topology file and name all that is wrong with it."""
     from dynoctl.cli.validate import validate as verb
 
     return verb(file, overrides or [], json=json)
@@ -78,7 +78,7 @@ def up(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> int:
-    """Bring the cluster up, or to what the file says now, and prove it with a real token."""
+    """Bring the cluster to what the file says; prove it by a token."""
     from dynoctl.cli.up import up as verb
 
     return verb(target, overrides or [], yes=yes, dry_run=dry_run, json=json)
@@ -108,7 +108,7 @@ def logs(
     ] = False,
     json: options.Json = False,
 ) -> int:
-    """Print the logs of all units, each line behind the name of its unit."""
+    """Print the logs of all units, each line behind its unit."""
     from dynoctl.cli.logs import logs as verb
 
     return verb(target, overrides or [], role, lines=lines, follow=follow, json=json)
@@ -122,7 +122,7 @@ def down(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> int:
-    """Stop the cluster, remove it from its nodes, and prove that nothing is left."""
+    """Stop the cluster and prove that nothing of it is left."""
     from dynoctl.cli.down import down as verb
 
     return verb(target, overrides or [], yes=yes, dry_run=dry_run, json=json)

@@ -10,7 +10,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynoctl.topology.model import Topology
 
 
 def home() -> Path:
@@ -49,6 +52,11 @@ def load(name: str) -> Known | None:
         return Known(name, str(found["file"]), dict(found["topology"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def remember(file: str, topology: Topology) -> None:
+    """Remember a cluster that is being brought up. Its file is found again from any folder."""
+    save(Known(topology.name, str(Path(file).absolute()), topology.dump(reveal=True)))
 
 
 def save(known: Known) -> None:

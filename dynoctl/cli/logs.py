@@ -74,8 +74,8 @@ def _folders(session: Session, observed: Observed, role: str | None) -> dict[str
     found: dict[str, list[str]] = {}
     for (node, unit), roles in every.items():
         if role is None or role in (node, unit, f"{node}/{unit}", *roles):
-            root = observed.nodes[node].root
-            found.setdefault(node, []).append(f"{root}/clusters/{cluster}/{node}/units/{unit}")
+            base = observed.nodes[node].base(cluster)
+            found.setdefault(node, []).append(f"{base}/units/{unit}")
     if not found:
         names = sorted({name for roles in every.values() for name in roles})
         raise UsageError(

@@ -9,7 +9,7 @@ import typer
 Target = Annotated[
     str | None,
     typer.Argument(
-        metavar="[FILE|NAME]",
+        metavar="FILE|NAME",
         help="A topology file, or the name of a cluster that was brought up from here. "
         "May be left out where only one cluster is known.",
         show_default=False,
@@ -26,5 +26,12 @@ Set = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys instead of text.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something that serves is stopped.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Do not ask before something that serves is stopped; forget nodes that left the file and are gone.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]

@@ -17,7 +17,7 @@ def plan(typed: str | None, overrides: list[str], *, offline: bool, json: bool) 
     terminal = Terminal(quiet=json)
     with opened(resolve(typed, overrides), terminal) as session:
         observed = Observed({}) if offline else session.look()
-        refuse_unreachable(observed, terminal)
+        refuse_unreachable(session, observed)
         found = session.plan_up(observed, offline=offline)
     for warning in found.warnings:
         terminal.warn(warning)

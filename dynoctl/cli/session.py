@@ -7,9 +7,10 @@ rooms meet; no decision is taken here.
 from __future__ import annotations
 
 import getpass
+import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ from typing import Any
 
 from dynoctl.cli import known
 from dynoctl.cli.target import Target
+from dynoctl.errors import TopologyError
 from dynoctl.plan.build import build
+from dynoctl.plan.former import Former, former, without_doubles
 from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.site import Kit, Site, site
@@ -33,12 +36,14 @@ from dynoctl.remote.fleet import Fleet
 from dynoctl.remote.host_keys import HostKeys, Pinned
 from dynoctl.remote.observe import Look, observe
 from dynoctl.show.terminal import Terminal
+from dynoctl.topology.load import parse
+from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Machine
 
 
 @dataclass
 class Session:
-    """See the module. `machines` are those of the topology, and those that an earlier one had."""
+    """See the module. `machines` are those of the topology, and `former` those that only an earlier one had."""
 
     target: Target
     terminal: Terminal
@@ -46,6 +51,7 @@ class Session:
     dialler: Dialler
     fleet: Fleet
     artifacts: Artifacts
+    former: dict[str, Former]
 
     @cached_property
     def kit(self) -> Kit:
@@ -60,10 +66,41 @@ class Session:
         )
 
     def look(self) -> Observed:
-        """Ask every node."""
+        """Ask every node; where a node knows of a topology that had other machines, ask those as well."""
+        present = [Former(machine, name) for name, machine in self.machines.items()]
+        seen = self._ask_about([*present, *self.former.values()])
+        more = self._recorded(seen)
+        if more:
+            self.former.update(more)
+            self.dialler.know(each.machine for each in more.values())
+            others = self._ask_about(list(more.values()))
+            seen = Observed({**seen.nodes, **others.nodes}, {**seen.failed, **others.failed})
+        return without_doubles(seen)
+
+    def _ask_about(self, places: list[Former]) -> Observed:
         prepared = (self.kit.node_program.place,)
-        looks = {name: Look(machine.state_dir, prepared) for name, machine in self.machines.items()}
+        looks = {
+            each.machine.name: Look(
+                each.machine.state_dir,
+                prepared,
+                None if each.known_as == each.machine.name else each.known_as,
+            )
+            for each in places
+        }
         return observe(self.fleet, self.target.name, looks)
+
+    def _recorded(self, seen: Observed) -> dict[str, Former]:
+        """Machines that the newest manifest knows and we do not know yet."""
+        manifests = [found.manifest for found in seen.nodes.values() if found.manifest]
+        newest = max(manifests, key=lambda found: int(found["generation"]), default=None)
+        if newest is None or _same_places(newest["topology"], self.target.topology):
+            return {}
+        try:
+            before = parse(json.dumps(newest["topology"]), f"the topology that {newest['node']} keeps")
+        except TopologyError:
+            return {}  # written by a dynoctl with other rules: what is known here has to do
+        found = {each.machine.name: each for each in former(self.target.topology, before)}
+        return {name: each for name, each in found.items() if name not in self.former}
 
     def sites(self, observed: Observed, *, offline: bool = False) -> dict[str, Site]:
         """The nodes of the topology as the plan needs them."""
@@ -112,6 +149,12 @@ class Session:
         return node_program.ask(self.fleet.connection(node), programs[node], verb, request)
 
 
+def _same_places(recorded: Mapping[str, Any], now: Topology) -> bool:
+    """Whether a recorded topology has the very nodes of this one; spares reading it, which takes a while."""
+    own = now.dump(reveal=True)
+    return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir"))
+
+
 def own_python() -> str:
     """The interpreter of this environment, by the same name however dynoctl was called."""
     usual = Path(sys.prefix) / "bin" / "python3"
@@ -126,15 +169,17 @@ def now() -> str:
 @contextmanager
 def opened(target: Target, terminal: Terminal, *, pin: bool = False) -> Iterator[Session]:
     """A session; `pin` for the verb that may meet nodes for the first time."""
-    machines = {**(target.before.machines if target.before else {}), **target.topology.machines}
+    machines = target.topology.machines
+    before = former(target.topology, target.before) if target.before else ()
 
     def on_pin(pinned: Pinned) -> None:
         where = f", as in {pinned.known}" if pinned.known else ": compare it with the node's own"
         terminal.say(f"{pinned.node}: host key pinned, {pinned.key}{where}")
 
     keys = HostKeys(known.known_hosts(target.name), pin=pin, on_pin=on_pin)
-    dialler = Dialler(machines.values(), keys)
+    dialler = Dialler([*machines.values(), *(each.machine for each in before)], keys)
     wheelhouse = target.topology.install.wheelhouse
     artifacts = Artifacts(Path(wheelhouse).expanduser() if wheelhouse else None)
     with Connections(dialler) as connections:
-        yield Session(target, terminal, machines, dialler, Fleet(connections), artifacts)
+        known_before = {each.machine.name: each for each in before}
+        yield Session(target, terminal, machines, dialler, Fleet(connections), artifacts, known_before)

@@ -17,8 +17,8 @@ from dynoctl.topology.model import Topology
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A cluster. `file` is the topology file's path as it can be typed again; `other_nodes` are machines that were
-    in its topology when it was applied last and are not any more."""
+    """A cluster. `file` is the topology file's path as it can be typed again; `before` is the topology that was
+    applied last from here."""
 
     topology: Topology
     file: str
@@ -56,7 +56,8 @@ def resolve(typed: str | None, overrides: Sequence[str] = (), *, as_applied: boo
 
 
 def _is_file(typed: str) -> bool:
-    return "/" in typed or typed.endswith((".yaml", ".yml")) or Path(typed).exists()
+    """A folder is none: it may well have the name of a cluster."""
+    return "/" in typed or typed.endswith((".yaml", ".yml")) or Path(typed).is_file()
 
 
 def _only_one() -> str:

@@ -22,7 +22,7 @@ from dynoctl.remote.execute import Events, Means, execute
 from dynoctl.show import json as show_json
 from dynoctl.show import text
 from dynoctl.show.live import Progress, progress
-from dynoctl.show.terminal import Terminal
+from dynoctl.show.terminal import Terminal, as_typed
 
 
 def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
@@ -31,9 +31,9 @@ def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, jso
     started = time.monotonic()
     with opened(resolve(typed, overrides), terminal, pin=True) as session:
         observed = session.look()
-        refuse_unreachable(observed, terminal)
+        refuse_unreachable(session, observed, yes=yes)
         plan = session.plan_up(observed)
-        _show(plan, terminal)
+        _show(plan, terminal, asked=dry_run)
         states = cluster_states(plan.units, observed)
         if not plan.steps and all(state.climbed for state in states):
             return _nothing_to_do(plan, states, session, terminal, json=json)
@@ -67,9 +67,9 @@ class Run:
     def carry_out(self, shown: Progress) -> None:
         """Everything behind the plan, under the cluster's lock."""
         target = self.session.target
-        known.save(known.Known(target.name, target.file, target.topology.dump(reveal=True)))
         try:
             with locked(self.session, self._observed, self.means, doing="dynoctl up"):
+                known.remember(target.file, target.topology)
                 self._execute(shown)
                 self.states = self._climb(shown)
                 self.proofs = self._prove(shown)
@@ -116,9 +116,19 @@ class Run:
             return fleet.as_they_end(nodes, lambda connection: do(connection.node))
 
         shown.note(text.LADDER_TITLE)
-        ready.climb(self.plan.units, ready.Board(self.plan.units, shown.states), watch, fan)
+        board = ready.Board(self.plan.units, shown.states)
+        ready.climb(self.plan.units, board, watch, fan, self._known_ends())
         # The watches saw roles on their way; one more look shows all of them, the services too, at the same moment.
         return cluster_states(self.plan.units, self.session.look())
+
+    def _known_ends(self) -> dict[tuple[str, str], int]:
+        """How often the units that this run leaves alone had ended when it looked."""
+        return {
+            (node, unit): seen.restarts + (seen.phase == "waiting")
+            for node, found in self._observed.nodes.items()
+            for unit, seen in found.units.items()
+            if f"{node}/{unit}" in self.plan.unchanged
+        }
 
     def _prove(self, shown: Progress) -> list[Proof]:
         remote = self.session.target.topology.disagg.mode != "off"
@@ -146,13 +156,16 @@ class Run:
         )
 
 
-def _show(plan: Plan, terminal: Terminal) -> None:
+def _show(plan: Plan, terminal: Terminal, *, asked: bool) -> None:
+    """The plan: the result itself where only the plan was asked for."""
     for warning in plan.warnings:
         terminal.warn(warning)
     if plan.steps:
-        for line in text.plan_lines(plan):
-            terminal.say(line)
-        terminal.say()
+        for line in (*text.plan_lines(plan), ""):
+            if asked and not terminal.quiet:
+                terminal.result(line)
+            else:
+                terminal.say(line)
 
 
 def _agreed(plan: Plan, terminal: Terminal, *, yes: bool) -> bool:
@@ -196,4 +209,4 @@ def _outcome(run: Run, terminal: Terminal, seconds: float, *, json: bool) -> Non
         f"generation {run.plan.generation}, in {seconds:.1f} s."
     )
     for line in text.next_lines(where, run.plan.cluster):
-        terminal.result(line)
+        terminal.result(as_typed(line))

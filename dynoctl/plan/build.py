@@ -101,7 +101,7 @@ def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) 
     wanted = {(process.node, process.name) for process in topology.processes}
     wanted |= {(topology.etcd.node or "", "etcd"), (topology.nats.node or "", "nats")}
     for node, seen in observed.nodes.items():
-        base = f"{seen.root}/clusters/{topology.name}/{node}"
+        base = seen.base(topology.name)
         for name, unit in seen.units.items():
             if (node, name) not in wanted:
                 why = "not in the topology any more"

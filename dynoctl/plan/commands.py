@@ -85,9 +85,8 @@ def _(step: steps.PurgeServices) -> list[Action]:
 
 @actions.register
 def _(step: steps.ProveGone) -> list[Action]:
-    return [
-        {"do": "sweep", "cluster": step.cluster, "node": step.node, "ports": list(step.ports), "stop": True}
-    ]
+    node = step.known_as or step.node
+    return [{"do": "sweep", "cluster": step.cluster, "node": node, "ports": list(step.ports), "stop": True}]
 
 
 @actions.register

@@ -60,7 +60,8 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class NodeSeen:
-    """One node. Paths are absolute there; `have` are artifact paths below `root` that are whole."""
+    """One node. Paths are absolute there; `have` are artifact paths below `root` that are whole; `known_as` is its
+    name on its own disk, where that is another one."""
 
     node: str
     root: str
@@ -80,6 +81,11 @@ class NodeSeen:
     manifest: dict[str, Any] | None = None
     lock: Holder | None = None
     home: str | None = None
+    known_as: str | None = None
+
+    def base(self, cluster: str) -> str:
+        """The cluster's folder of this node."""
+        return f"{self.root}/clusters/{cluster}/{self.known_as or self.node}"
 
     @property
     def generation(self) -> int:

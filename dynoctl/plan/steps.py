@@ -162,6 +162,7 @@ class ProveGone(Step):
 
     cluster: str
     ports: tuple[int, ...]
+    known_as: str | None = None
 
     @property
     def title(self) -> str:

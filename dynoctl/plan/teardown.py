@@ -71,17 +71,13 @@ def _is_worker(seen: NodeSeen, unit: str) -> bool:
     return not _is_service(seen, unit) and not _is_frontend(seen, unit)
 
 
-def _base(cluster: str, seen: NodeSeen) -> str:
-    return f"{seen.root}/clusters/{cluster}/{seen.node}"
-
-
 def _stops(
     cluster: str, ours: dict[str, NodeSeen], kind: Callable[[NodeSeen, str], bool], why: str
 ) -> Iterator[Step]:
     for node, seen in ours.items():
         for name, unit in seen.units.items():
             if kind(seen, name):
-                folder = f"{_base(cluster, seen)}/units/{name}"
+                folder = f"{seen.base(cluster)}/units/{name}"
                 yield StopUnit(node, why, name, folder, GRACE_S, serves=unit.alive)
 
 
@@ -96,7 +92,7 @@ def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
         units = [name for name in seen.units if not _is_service(seen, name)]
         if existing and units:
             runtime = manifest["runtime"]
-            settings = f"{_base(cluster, seen)}/units/{units[0]}/settings.json"
+            settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"
             yield PurgeServices(
                 node, "etcd or NATS is not ours to stop", runtime["python"], runtime["code"], settings
             )
@@ -107,5 +103,7 @@ def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
     for node, seen in ours.items():
         entries = (seen.manifest or {}).get("units", {}).values()
         ports = sorted({port for entry in entries for port in entry["listens"]})
-        yield ProveGone(node, "a stop that leaves something is no stop", cluster, tuple(ports))
-        yield RemoveCluster(node, "nothing runs here any more", _base(cluster, seen))
+        yield ProveGone(
+            node, "a stop that leaves something is no stop", cluster, tuple(ports), known_as=seen.known_as
+        )
+        yield RemoveCluster(node, "nothing runs here any more", seen.base(cluster))

@@ -74,13 +74,23 @@ def prove(route: Route, ask: Ask) -> Proof:
     prefill = said.get("x-dyno-prefill", "local")
     if said.get("x-dyno-worker") != worker:
         raise _unproven(route, worker, f"{said.get('x-dyno-worker', 'nobody')} answered in its place")
-    output = json.loads(answer["body"]).get("worker_output") or ""
+    output = _output(answer["body"])
+    if output is None:
+        raise _unproven(route, worker, f"the answer is not what a worker says: {answer['body'].strip()[:200]}")
     if not output:
         raise _unproven(route, worker, "the output is empty")
     if route.remote_prefill and not prefill.startswith("remote:"):
         raise _unproven(route, worker, "the prefill was done by the worker itself, not by a prefill worker")
     remote = prefill.removeprefix("remote:") if prefill.startswith("remote:") else None
     return Proof(route.frontend.node, worker, remote, answer["took_s"] * 1000, output)
+
+
+def _output(body: str) -> str | None:
+    """What the worker made; None where the answer has no place for it."""
+    try:
+        return str(json.loads(body)["worker_output"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _message(body: str) -> str:

@@ -73,6 +73,10 @@ class Dialler:
         self._guard = threading.Lock()
         self._hops: Hops | None = None
 
+    def know(self, machines: Iterable[Place]) -> None:
+        """These can be dialled, too."""
+        self._machines.update({machine.name: machine for machine in machines})
+
     def dial(self, node: str) -> Connection:
         """Connect to a node of the topology.
 

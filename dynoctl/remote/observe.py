@@ -6,7 +6,7 @@ In: a fleet, the names under which a cluster keeps its files. Out: `Observed`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynoctl.errors import CommandFailed
 from dynoctl.plan import facts
@@ -20,10 +20,12 @@ OBSERVE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions."""
+    """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions.
+    `known_as`: its name when the cluster was brought up, where it has another one now."""
 
     root: str
     prepared: tuple[str, ...] = ()
+    known_as: str | None = None
 
 
 def observe(
@@ -37,14 +39,16 @@ def observe(
 
     def ask(connection: Connection) -> NodeSeen:
         look = looks[connection.node]
-        script = facts.observe_script(NodePath(look.root), cluster, connection.node, look.prepared)
+        name = look.known_as or connection.node
+        script = facts.observe_script(NodePath(look.root), cluster, name, look.prepared)
         done = connection.run(script, timeout_s=OBSERVE_TIMEOUT_S)
         if done.status != 0:
             tail = done.err.decode(errors="replace").strip().splitlines()[-5:]
             raise CommandFailed(
                 connection.node, f"the look at the node ended with status {done.status}", detail=tail
             )
-        return facts.parse(connection.node, done.out.decode(errors="replace"))
+        seen = facts.parse(connection.node, done.out.decode(errors="replace"))
+        return replace(seen, known_as=look.known_as)
 
     nodes, failed = fleet.each(looks, ask, on_end=on_end)
     return Observed(nodes, failed)

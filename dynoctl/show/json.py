@@ -11,7 +11,7 @@ from typing import Any
 
 from dynoctl.errors import DynoctlError
 from dynoctl.plan.observed import NodeSeen, Observed
-from dynoctl.plan.results import Proof, RoleState, StepResult
+from dynoctl.plan.results import Proof, RoleState, Rung, StepResult
 from dynoctl.plan.steps import Plan, UnitSpec
 
 
@@ -71,13 +71,14 @@ def unit(spec: UnitSpec) -> dict[str, Any]:
 
 def state(found: RoleState, *, served: bool) -> dict[str, Any]:
     """One role of a cluster that runs. `rung` counts the readiness ladder from 0 (down) to 5 (serving)."""
+    rung = Rung.SERVING if served and found.rung is Rung.LOADED else found.rung
     return {
         "node": found.node,
         "unit": found.unit,
         "role": found.role,
-        "rung": int(found.rung) + (1 if served and found.climbed and found.rung == 4 else 0),
-        "of": 2 if found.top == 2 else 5,
-        "state": found.rung.name.lower(),
+        "rung": int(rung),
+        "of": int(Rung.SERVING if found.top is Rung.LOADED else found.top),
+        "state": rung.name.lower(),
         "failed": found.failed,
         "note": found.note,
         "pid": found.pid,

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dynoctl.errors import DynoctlError
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 
 PLAIN_WIDTH = 1000  # where nobody watches, one row is one line, for grep
+
+
+class NobodyReads(Exception):
+    """Whoever read standard output has gone (`dynoctl logs | head`): what is still to be printed is not wanted."""
 
 
 class Terminal:
@@ -78,10 +82,25 @@ def as_typed(commands: str) -> str:
     return re.sub(r"(?<![\w/.-])dynoctl (?=[a-z])", lambda found: f"{called} ", commands)
 
 
+def let_go(stream: TextIO) -> None:
+    """From now on what is written to a stream goes nowhere; the interpreter flushes it once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False)
+    class Stream(Console):
+        def on_broken_pipe(self) -> None:
+            """Progress that nobody reads is no reason to stop in the middle; a result that nobody reads is."""
+            self.quiet = True
+            let_go(sys.stderr if stderr else sys.stdout)
+            if not stderr:
+                raise NobodyReads
+
+    console = Stream(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console

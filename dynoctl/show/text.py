@@ -133,8 +133,10 @@ def status_head(
         verdict = "serves"
     elif serving:
         verdict = f"serves, with {short} of {len(states)} roles not up"
-    else:
+    elif short:
         verdict = f"does NOT serve; {short} of {len(states)} roles are not up"
+    else:
+        verdict = f"does NOT serve, though all {len(states)} roles are up: no frontend says that it could"
     yield f"{cluster} {verdict} (generation {generation})"
     for node, seen in observed.nodes.items():
         if seen.lock is not None:

@@ -180,7 +180,9 @@ def test_two_who_unpack_the_same_do_not_disturb_each_other(root: Path) -> None:
 
     def one() -> None:
         for _ in range(5):
-            sent.write_bytes(content)
+            beside = sent.with_name(f"{threading.get_ident()}")
+            beside.write_bytes(content)
+            beside.replace(sent)  # as a push does
             answers.extend(apply({"root": str(root), "actions": [unpacking(root)]}, {}))
 
     threads = [threading.Thread(target=one) for _ in range(4)]

@@ -108,7 +108,7 @@ def test_what_a_power_loss_left_is_built_anew(folder: Path) -> None:
 
 def test_no_venv_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
-        environment.sys, "executable", script(tmp_path / "python", "echo no ensurepip; exit 1")
+        "dyno_node.environment.sys.executable", script(tmp_path / "python", "echo no ensurepip; exit 1")
     )
     with pytest.raises(EnvironmentRefused) as caught:
         made(folder)

@@ -22,7 +22,13 @@ PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin"
 
 # `prefix`: a match of less than this part of the prompt is a common system prompt, and no reason to crowd one worker.
 PREFIX_AT_LEAST = 0.3
+# `kv`, tuned by benchmarks/routing_study.py: each request in decode slows a prefill by this part,
 RUNNING_SLOWS = 0.02
+# new tokens count once more for this part of a request that waits on average at each worker,
+LATER_WAIT = 2.0
+NEW_AT_MOST = 20.0
+# and a worker that did not say how fast it is counts as this fast.
+NOMINAL_TOKENS_PER_S = 8000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ def kv(request: Request, view: View, rng: Random) -> Choice:
     costs = costs_of(request, view)
     least = min(costs)
     worker = _emptiest(view, costs, least)
-    return _choice(view, worker, f"costs {least:.0f} tokens, the least", costs)
+    return _choice(view, worker, f"costs {least:.3f} s, the least", costs)
 
 
 def kv_classic(request: Request, view: View, rng: Random) -> Choice:
@@ -131,14 +137,22 @@ def similar(request: Request, view: View, rng: Random) -> Choice:
 
 
 def costs_of(request: Request, view: View) -> list[float]:
-    """What a request costs each worker, in prompt tokens computed by an idle worker; see docs/routing.md."""
-    tokens, block_size, matched = request.tokens, view.block_size, view.matched
-    costs = []
-    for worker in view.workers:
-        load = view.loads[worker]
-        new = max(tokens - matched.get(worker, 0) * block_size, 1)
-        costs.append((load.queued_tokens + new) * (1.0 + RUNNING_SLOWS * load.running))
-    return costs
+    """What the request costs at each worker: seconds until its first token, plus those that later ones wait for it.
+
+    What is queued there and what is new for the worker is computed first, the slower the more requests decode
+    beside it. What is new counts more the more requests wait, because it delays whoever comes next: see
+    docs/routing.md.
+    """
+    loads = [view.loads[worker] for worker in view.workers]
+    waiting = sum([load.waiting for load in loads]) / len(loads)
+    weight = min(1.0 + LATER_WAIT * waiting, NEW_AT_MOST)
+    tokens, block_size, matched = request.tokens, view.block_size, view.matched.get
+    return [
+        (load.queued_tokens + weight * max(tokens - matched(worker, 0) * block_size, 1))
+        * (1.0 + RUNNING_SLOWS * load.running)
+        / (load.prefill_tokens_per_s or NOMINAL_TOKENS_PER_S)
+        for worker, load in zip(view.workers, loads, strict=True)
+    ]
 
 
 def _choice(view: View, worker: LeaseId, why: str, scores: Sequence[float] = ()) -> Choice:

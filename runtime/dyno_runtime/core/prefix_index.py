@@ -152,17 +152,18 @@ class PrefixIndex:
         if slot is None:
             return
         self._make_young(blocks)
-        bit, sets, pending, new = self._bits[slot], self._sets, self._pending[worker], 0
+        bit, sets, pending, new, longer = self._bits[slot], self._sets, self._pending[worker], 0, False
         for block in reversed(blocks):
             holders = sets.get(block, 0)
             if not holders & bit:
                 sets[block] = holders | bit if holders else bit
                 pending[block] = until_s
                 new += 1
-            elif block in pending:
-                pending[block] = max(until_s, pending[block])
+            elif block in pending and pending[block] < until_s:
+                pending[block] = until_s
+                longer = True
         self.held[worker] += new
-        if new:
+        if new or longer:
             self._count += 1
             heappush(self._due, (until_s, self._count, worker, blocks))
         self._bound()
@@ -175,6 +176,19 @@ class PrefixIndex:
             if pending:
                 self.drop(worker, [block for block in blocks if pending.get(block, now_s + 1) <= now_s])
         self.sweep()
+
+    def blocks_of(self, worker: LeaseId) -> set[BlockHash]:
+        """All that the worker is believed to hold. Slow: it looks at every block that is known."""
+        slot = self._slots.get(worker)
+        if slot is None:
+            return set()
+        bit = self._bits[slot]
+        return {block for block, holders in self._sets.items() if holders & bit}
+
+    @property
+    def expected(self) -> int:
+        """How many blocks of routed prompts are believed in without a word of their workers."""
+        return sum(len(pending) for pending in self._pending.values())
 
     # ---- bounds ----------------------------------------------------------------------------------------
 

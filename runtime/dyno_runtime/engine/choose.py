@@ -5,15 +5,27 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from dyno_runtime.engine.base import Engine
+from dyno_runtime.engine.base import Engine, EngineError, HashBlocks
 from dyno_runtime.settings import Engine as EngineSettings
 
 # Named, not imported: an engine's libraries are loaded only where that engine is asked for.
-_ENGINES = {"hello": ("dyno_runtime.engine.hello", "HelloEngine")}
+_ENGINES = {
+    "hello": ("dyno_runtime.engine.hello", "HelloEngine"),
+    "mock": ("dyno_runtime.engine.mock.engine", "MockEngine"),
+}
 
 
-def make_engine(settings: EngineSettings) -> Engine:
-    """The engine of `settings`, not loaded yet. Raises EngineError on args that it does not know."""
+def make_engine(
+    settings: EngineSettings, hash_blocks: HashBlocks | None = None, model_path: str | None = None
+) -> Engine:
+    """The engine of `settings`, not loaded yet. Raises EngineError on args that it does not know.
+
+    `hash_blocks` is `core.blocks.block_hashes`; an engine with KV blocks names them by it.
+    """
     module, name = _ENGINES[settings.kind]
-    make: Callable[[dict[str, object]], Engine] = getattr(importlib.import_module(module), name)
-    return make(settings.args)
+    make: Callable[..., Engine] = getattr(importlib.import_module(module), name)
+    if settings.kind == "hello":
+        return make(settings.args)
+    if hash_blocks is None:
+        raise EngineError(f"the {settings.kind} engine needs a block hash")
+    return make(settings, hash_blocks, model_path)

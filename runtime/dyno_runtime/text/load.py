@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyno_runtime.text.corpus import parity_corpus
 from dyno_runtime.text.folder import BadModelFolder, ModelFolder, read_folder
-from dyno_runtime.text.pieces import Pieces, table_for
+from dyno_runtime.text.pieces import Pieces, skipping, special_ids, table_for
 from dyno_runtime.text.proof import decoding_difference, encoding_difference
 from dyno_runtime.text.template import PLAIN, ChatTemplates
 from dyno_runtime.text.tokenizer import ByteTokenizer, FolderTokenizer, Parts, Tokenizer
@@ -71,13 +71,14 @@ def load_tokenizer(folder: ModelFolder, *, allow_fast: bool = True) -> FolderTok
     slow.no_padding()
     fast = _fast(folder, slow) if allow_fast else None
     before, after = _around(slow, folder)
+    plain, every = _tables(slow)
     eos = folder.special_tokens.get("eos_token")
     return FolderTokenizer(
         Parts(
             slow=slow,
             fast=fast,
-            pieces=_table(slow, keep_special=False),
-            pieces_with_special=_table(slow, keep_special=True),
+            pieces=plain,
+            pieces_with_special=every,
             before=before,
             after=after,
             eos_id=None if eos is None else slow.token_to_id(eos),
@@ -118,12 +119,15 @@ def _around(slow: tokenizers.Tokenizer, folder: ModelFolder) -> tuple[list[int],
     return before, after
 
 
-def _table(slow: tokenizers.Tokenizer, *, keep_special: bool) -> Pieces | None:
-    pieces = table_for(slow, keep_special=keep_special)
-    if pieces is None:
-        return None
-    difference = decoding_difference(slow, pieces, keep_special=keep_special)
-    if difference is not None:
-        log.warning("%s; decoding step by step", difference)
-        return None
-    return pieces
+def _tables(slow: tokenizers.Tokenizer) -> tuple[Pieces | None, Pieces | None]:
+    """The table without and with special tokens; None where it does not tell what the tokenizer does."""
+    every = table_for(slow)
+    if every is None:
+        return None, None
+    plain = skipping(every, special_ids(slow))
+    for pieces, keep_special in ((plain, False), (every, True)):
+        difference = decoding_difference(slow, pieces, keep_special=keep_special)
+        if difference is not None:
+            log.warning("%s; decoding step by step", difference)
+            return None, None
+    return plain, every

@@ -7,8 +7,8 @@ Metaspace, and the sequence Replace, ByteFallback, Fuse, Strip (Llama 2, Mistral
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -53,16 +53,11 @@ def whole(data: bytes) -> Piece:
         return data
 
 
-def table_for(tokenizer: Tokenizer, *, keep_special: bool = False) -> Pieces | None:
-    """The pieces of a tokenizer; None where its decoder is not known here."""
-    spec = msgspec.json.decode(tokenizer.to_str())
-    decoder = spec.get("decoder") or {}
+def table_for(tokenizer: Tokenizer) -> Pieces | None:
+    """The pieces of all tokens, special ones as they are spelled; None where the decoder is not known here."""
+    decoder = msgspec.json.decode(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {}
     tokens = {number: token for token, number in tokenizer.get_vocab(with_added_tokens=True).items()}
-    added = {one["id"]: one["content"] for one in spec.get("added_tokens", ())}
-    tokens.update(added)
-    special = {one["content"] for one in spec.get("added_tokens", ()) if one["special"]}
-    if not keep_special:
-        tokens = {number: token for number, token in tokens.items() if token not in special}
+    tokens.update({number: one.content for number, one in tokenizer.get_added_tokens_decoder().items()})
     kind = decoder.get("type")
     if kind == "ByteLevel":
         return Pieces(_dense({number: _byte_level(token) for number, token in tokens.items()}))
@@ -71,6 +66,19 @@ def table_for(tokenizer: Tokenizer, *, keep_special: bool = False) -> Pieces | N
     if kind == "Sequence":
         return _sequence(decoder["decoders"], tokens)
     return None
+
+
+def skipping(pieces: Pieces, tokens: Iterable[int]) -> Pieces:
+    """The same table with these tokens skipped."""
+    table = list(pieces.table)
+    for token in tokens:
+        table[token] = ""
+    return replace(pieces, table=table)
+
+
+def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that are no text."""
+    return frozenset(number for number, one in tokenizer.get_added_tokens_decoder().items() if one.special)
 
 
 def _dense(pieces: Mapping[int, Piece]) -> list[Piece]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dyno_runtime.text.detokenize import Detokenizer, Window, detokenizer
-from dyno_runtime.text.pieces import Pieces, byte_pieces
+from dyno_runtime.text.pieces import Pieces, byte_pieces, special_ids
 
 if TYPE_CHECKING:
     import tokenizers
@@ -106,9 +106,7 @@ class FolderTokenizer:
         self._before, self._after = parts.before, parts.after
         self._long_chars = LONG_CHARS if fast is None else LONG_CHARS_FAST
         self._thread = ThreadPoolExecutor(1, "dyno-encode")
-        self._special = frozenset(
-            number for number, one in slow.get_added_tokens_decoder().items() if one.special
-        )
+        self._special = special_ids(slow)
 
     def encode(self, text: str, *, add_special: bool = False) -> list[int]:
         ids = self._ids(text, apart=False)

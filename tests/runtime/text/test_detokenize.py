@@ -59,7 +59,7 @@ def test_random_ids(data, cuts, kind, model_of, slow_of):
 @REUSES_MODELS
 @given(data=st.data(), cuts=CUTS, kind=st.sampled_from(["bpe", "unigram", "large", "fallback"]))
 def test_random_ids_with_special_tokens_kept(data, cuts, kind, model_of, slow_of):
-    pieces = table_for(slow_of(kind), keep_special=True)
+    pieces = table_for(slow_of(kind))
     ids = data.draw(st.lists(st.integers(0, len(pieces.table)), max_size=30))
     if pieces.bad_bytes == "each":
         ids = [one for one in ids if one < len(pieces.table) and isinstance(pieces.table[one], str)]
