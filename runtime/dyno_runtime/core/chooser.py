@@ -34,12 +34,16 @@ class BlockSizeDiffers(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as registered. `models` are the exact names that it serves: the model and its adapters."""
+    """A worker as registered. `models` are the exact names that it serves: the model and its adapters.
+
+    Where it makes a difference workers are taken in the order of their `place`, then of their lease.
+    """
 
     lease: LeaseId
     models: frozenset[str]
     block_size: int
     draining: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,8 @@ class Chooser:
     # ---- within ----------------------------------------------------------------------------------------
 
     def _sort(self) -> None:
-        self._ready = sorted(lease for lease, worker in self._workers.items() if not worker.draining)
+        ready = sorted((one.place, one.lease) for one in self._workers.values() if not one.draining)
+        self._ready = [lease for _, lease in ready]
 
     def _view(self, request: Request, workers: Sequence[LeaseId]) -> View:
         matched = self.index.match(request.blocks)

@@ -15,6 +15,8 @@ from dyno_runtime.bus.base import Queue
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
+from dyno_runtime.roles.live import Live
+from dyno_runtime.roles.names import Names
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Address, Choose, Chosen, Failure, LeaseId, Role
 
@@ -76,6 +78,8 @@ class Surroundings:
     engine_ready: asyncio.Event
     queue_down: asyncio.Event
     queue_clear: asyncio.Event  # what an earlier life of the cluster left in the queue is gone
+    live: Live  # what may be changed while the cluster runs
+    names: Names  # what models are called
     beside: Beside = field(default_factory=Beside)
 
     @property
@@ -113,4 +117,7 @@ class Part:
         """Cut what is left."""
 
     def view_changed(self) -> None:
-        """Instances came, went or changed."""
+        """Instances came, went or changed, or a model got or lost a name."""
+
+    def config_changed(self) -> None:
+        """What may be changed while the cluster runs has changed."""

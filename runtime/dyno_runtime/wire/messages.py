@@ -76,6 +76,13 @@ class Instance(msgspec.Struct, frozen=True):
         return f"{self.node}/{self.unit}"
 
 
+class ModelName(msgspec.Struct, frozen=True):
+    """A further name of the model that workers call `model`, and the lease it lives under, as in etcd (JSON)."""
+
+    model: str
+    lease: LeaseId
+
+
 class Struct(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The base of all messages."""
 

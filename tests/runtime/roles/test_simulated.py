@@ -20,7 +20,9 @@ from dyno_runtime.engine.hello import HelloEngine
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
+from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.names import Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.router import Router
 from dyno_runtime.settings import (
@@ -90,7 +92,7 @@ class Member:
         self.registry = Registry(MemoryStore(sim.kv), Lease("sim", self.lease, 0.3, 60.0), rng, self.view)
         self.around = Surroundings(
             settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker), rng, engine,
-            asyncio.Event(), asyncio.Event(), asyncio.Event(),
+            asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
         )  # fmt: skip
         self.around.engine_ready.set()
         self.around.queue_clear.set()
@@ -175,7 +177,7 @@ async def ask(sim: Sim, front: Member, count: int) -> list[tuple[str, Client]]:
     clients = []
     for number in range(count):
         client, prompt = Client(), f"prompt {number}"
-        front.dispatcher.open(Ask(f"r-{number}", prompt), client)
+        front.dispatcher.open_ask(Ask(f"r-{number}", prompt), client)
         clients.append((prompt, client))
         await asyncio.sleep(sim.rng.uniform(0, 0.01))
     return clients
@@ -225,7 +227,7 @@ async def test_callers_that_leave_free_everything():
     sim = Sim(3, delay_s=(0.0, 0.002))
     front, workers = await cluster(sim)
     for number in range(50):
-        journey = front.dispatcher.open(Ask(f"r-{number}", "x"), Client())
+        journey = front.dispatcher.open_ask(Ask(f"r-{number}", "x"), Client())
         assert journey is not None
         await asyncio.sleep(sim.rng.uniform(0, 0.01))
         journey.cancel()
@@ -257,7 +259,7 @@ async def test_a_worker_that_dies_after_its_last_token_has_answered():
 
     worker.peers.on(Generate, last_words)
     client = Client()
-    front.dispatcher.open(Ask("r", "x"), client)
+    front.dispatcher.open_ask(Ask("r", "x"), client)
     await settled(client.done.is_set)
     assert (client.text, client.ends) == ("whole", [None])
     await sim.close()
