@@ -149,7 +149,7 @@ class Frontend(Part):
     def _send(self, ask: Ask, visit: _Visit) -> Call | None:
         if self.around.members.view.ready("processor"):
             return Journey(self.around.peers, self._processor, ask, visit, self._suspects)
-        return self._dispatcher.open(ask, visit)
+        return self._dispatcher.open_ask(ask, visit)
 
     async def _processor(self, session: Session) -> Instance:
         known = self.around.members.view.ready("processor", session.excluded)

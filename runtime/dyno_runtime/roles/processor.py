@@ -34,7 +34,7 @@ class Processor(Part):
             return
         self._live += 1
         relay = _Relay(self, reply)
-        journey = self._dispatcher.open(ask, relay)
+        journey = self._dispatcher.open_ask(ask, relay)
         if journey is not None:
 
             def cancel() -> None:
