@@ -1,7 +1,7 @@
 """A few keys of the store, watched for as long as the process lives.
 
-In: a prefix. Out: `put` and `gone` to a `KeyListener`, first for all that is there. While the store is away nothing is
-told, so everybody goes on with what was there last; what changed meanwhile is told when it is back.
+In: a prefix. Out: `put` and `gone` to a `KeyListener`, first for all that is there. While the store is away nothing
+is told, so everybody goes on with what was there last; what changed meanwhile is told when it is back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A router follows each decode worker: one call to it that never ends by itself, and whose end means that it is lost.
+"""A router follows each decode worker: one call to it that never ends by itself; if it does, the worker is lost.
 
-In: the workers that are registered. Out: KV batches, snapshots and load reports to the worker's `Chooser`. A worker whose
-connection breaks is forgotten at once, with all that it held, and is back when it answers again.
+In: the workers that are registered. Out: KV batches, snapshots and load reports to the worker's `Chooser`. A worker
+whose connection breaks is forgotten at once, with all that it held, and is back when it answers again.
 """
 
 from __future__ import annotations

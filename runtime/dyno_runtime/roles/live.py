@@ -35,8 +35,8 @@ class RoutingChange(msgspec.Struct, forbid_unknown_fields=True):
     """The value of a `routing` key."""
 
     policy: PolicyName | UnsetType = UNSET
-    max_waiting: Annotated[int, Meta(ge=1)] | None | UnsetType = UNSET
-    max_usage: Annotated[float, Meta(gt=0, le=1)] | None | UnsetType = UNSET
+    max_waiting: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
+    max_usage: Annotated[float, Meta(gt=0, le=1)] | UnsetType | None = UNSET
 
 
 class Live:

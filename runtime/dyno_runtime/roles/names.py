@@ -1,10 +1,10 @@
 """What clients may ask for: the names that workers were given, and further names that were added while they run.
 
-In: the keys `/{cluster}/models/{name}`, and who is there. Out: for the name that a client asks for the name that the
-workers have. Names are compared whole.
+In: the keys `/{cluster}/models/{name}`, and who is there. Out: for the name that a client asks for the name that
+the workers have. Names are compared whole.
 
-A further name lives under a lease of its own, which every worker of its model keeps alive (`NameKeeper`): it dies with
-the last of them. Deleting its key removes it at once.
+A further name lives under a lease of its own, which every worker of its model keeps alive (`NameKeeper`): it dies
+with the last of them. Deleting its key removes it at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The router: says which worker takes a prompt, and why, for every model of the cluster.
 
-In: `Choose` and `Went` from processors (called directly where they share the process), what workers tell, `Learned` from
-its replicas. Out: `Chosen`, or why nobody may take it. Each router follows every decode worker by itself, so several
-of them route alike.
+In: `Choose` and `Went` from processors (called directly where they share the process), what workers tell, `Learned`
+from its replicas. Out: `Chosen`, or why nobody may take it. Each router follows every decode worker by itself, so
+several of them route alike.
 """
 
 from __future__ import annotations

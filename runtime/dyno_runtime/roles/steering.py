@@ -1,7 +1,7 @@
 """How a process that dispatches asks for a worker: the router in this process, or the first one that answers.
 
-In: a `Choose`; then `begun` and `ended` for its request. Out: a `Chosen`; None where no router answers, which is where
-workers take turns. What is told to a router elsewhere leaves once a turn of the event loop.
+In: a `Choose`; then `begun` and `ended` for its request. Out: a `Chosen`; None where no router answers, which is
+where workers take turns. What is told to a router elsewhere leaves once a turn of the event loop.
 """
 
 from __future__ import annotations

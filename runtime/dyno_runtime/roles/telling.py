@@ -1,7 +1,7 @@
 """A worker tells routers what KV blocks it holds and how loaded it is, over the connections that they open.
 
-In: the engine's KV events and its load; `Follow` and `Replay` from routers. Out: `Events`, `Held` and `Load`. It needs
-no NATS, so routing stays as good without it; a router that is lost follows again from where it was.
+In: the engine's KV events and its load; `Follow` and `Replay` from routers. Out: `Events`, `Held` and `Load`. It
+needs no NATS, so routing stays as good without it; a router that was lost asks for everything again.
 """
 
 from __future__ import annotations

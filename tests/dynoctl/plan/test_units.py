@@ -96,7 +96,7 @@ def test_the_settings_of_a_worker() -> None:
         roles=("decode",),
         services=runtime.Services(etcd=("http://10.0.0.1:2379",), nats="nats://10.0.0.1:4222"),
         stream=runtime.Endpoint(host="10.0.0.2", port=7300),
-        model=runtime.Model(name="m", path="m"),
+        model=runtime.Model(name="m"),
         engine=runtime.Engine(kind="hello", block_size=16, args={"a": 1, "b": 2}),
         health_path="/home/u/.dynoctl/clusters/c/n2/units/decode-0/health.json",
     )
@@ -161,9 +161,9 @@ def test_environment_of_top_node_and_role_the_nearest_wins() -> None:
 
 
 def test_a_model_of_its_own() -> None:
-    text = ONE.replace("{id: m}", "{id: org/m, served_name: m}")
+    text = ONE.replace("{id: m}", "{id: /models/m, served_name: m}")
     found = specs(text)
-    assert settings(found["local/decode-0"]).model == runtime.Model(name="m", path="org/m")
+    assert settings(found["local/decode-0"]).model == runtime.Model(name="m", path="/models/m")
 
 
 def test_the_digest_is_over_everything_but_the_supervising_program() -> None:
