@@ -84,7 +84,10 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: Engine
     health_path: str
     http: Endpoint | None = None  # set where `roles` has "frontend"
-    http_workers: int = 1  # processes on that port; each has all roles of `roles`
+    http_workers: int = 1  # so many processes of this node listen on that port together (SO_REUSEPORT)
+    max_requests: int = 8192  # in flight at one frontend process; above, clients are told to come again
+    ping_s: float = 10.0  # a stream that has nothing to say says at least this often that it lives
+    merge_deltas: bool = True  # tokens that arrive together are one event
     routing: Routing = Routing()
     disagg: Disagg = Disagg()
     expects: dict[str, int] = {}

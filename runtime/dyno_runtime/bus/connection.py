@@ -1,7 +1,8 @@
 """One TCP connection to one peer, whichever side dialled it: framing, calls in both directions, bounds.
 
 In: bytes from the peer, and calls from this process. Out: frames, at most one write in each turn of the event loop.
-Deltas of that turn, of all calls, are one `Step`; behind a peer that does not read those of one call become one. When it ends, for whatever reason, every call over it ends as `peer_lost`, once.
+Deltas of that turn, of all calls, are one `Step`; behind a peer that does not read those of one call become one.
+When it ends, for whatever reason, every call over it ends as `peer_lost`, once.
 """
 
 from __future__ import annotations

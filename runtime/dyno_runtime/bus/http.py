@@ -54,14 +54,16 @@ class Request:
 class Exchange:
     """One request and its answer: either `respond`, or `begin`, any number of `write`, `finish`.
 
-    `on_gone` is called once if the client leaves before the answer is complete; later calls are ignored.
+    `on_gone` is called once if the client leaves before the answer is complete; later calls are ignored. `on_drained`
+    is called whenever a client that did not read reads again.
     """
 
-    __slots__ = ("_connection", "_keep_alive", "_streaming", "on_gone", "request")
+    __slots__ = ("_connection", "_keep_alive", "_streaming", "on_drained", "on_gone", "request")
 
     def __init__(self, connection: HttpConnection, request: Request, *, keep_alive: bool) -> None:
         self.request = request
         self.on_gone: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
         self._connection: HttpConnection | None = connection
         self._keep_alive = keep_alive
         self._streaming = False
@@ -90,10 +92,11 @@ class Exchange:
         if self._connection is not None:
             self._connection.write(b"%x\r\n%s\r\n" % (len(data), data))
 
-    def finish(self) -> None:
-        """The end of a streamed answer."""
+    def finish(self, data: bytes = b"") -> None:
+        """The end of a streamed answer, with a last piece."""
         if self._connection is not None:
-            self._connection.write(b"0\r\n\r\n")
+            last = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+            self._connection.write(last)
             self._complete()
 
     @property
@@ -202,6 +205,8 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.paused = False
         self._set_deadline()
+        if self._current is not None and self._current.on_drained is not None:
+            self._current.on_drained()
 
     # ---- httptools
 
@@ -348,11 +353,14 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int) -> int:
-        """Bind and serve; the port, chosen by the system where `port` is 0. Raises Refused where it is taken."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Bind and serve; the port, chosen by the system where `port` is 0. Raises Refused where it is taken.
+
+        `shared`: other processes of this user listen there, too, and the system gives each some of the connections.
+        """
         try:
             self._server = await self._loop.create_server(
-                lambda: HttpConnection(self), host, port, backlog=1024
+                lambda: HttpConnection(self), host, port, backlog=1024, reuse_port=shared or None
             )
         except OSError as error:
             raise Refused(f"cannot listen for HTTP on {host}:{port}: {why(error)}") from error

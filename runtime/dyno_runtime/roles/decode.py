@@ -1,7 +1,7 @@
 """The decode worker: tokens in, new tokens out; prefilled here or by a prefill worker.
 
-In: `Generate`. Out: `Delta` pieces, those of one engine step together. A caller that leaves aborts the engine's job at
-once. A request costs a task only while a prefill worker has it.
+In: `Generate`. Out: `Delta` pieces, those of one engine step together. A caller that leaves aborts the engine's job
+at once. A request costs a task only while a prefill worker has it.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class _Sitting:
 def job_of(order: Generate, kv: dict[str, Any] | None = None, owner: Any = None) -> Job:
     """The engine's job for an order."""
     blocks = order.blocks or None
-    return Job(
-        order.request, order.tokens, order.sampling, kv, order.answered, order.salt, blocks, owner
-    )
+    return Job(order.request, order.tokens, order.sampling, kv, order.answered, order.salt, blocks, owner)
 
 
 def _code(error: EngineError) -> FailureCode:

@@ -113,9 +113,7 @@ class Dispatcher:
             return Picked(self._in_turn(workers, out))
         return Picked(worker, chosen.matched_tokens)
 
-    def _in_turn(
-        self, workers: dict[LeaseId, Instance], out: frozenset[LeaseId] | set[LeaseId]
-    ) -> Instance:
+    def _in_turn(self, workers: dict[LeaseId, Instance], out: frozenset[LeaseId] | set[LeaseId]) -> Instance:
         able = [one for lease, one in workers.items() if lease not in out]
         self._turn += 1
         return able[self._turn % len(able)]

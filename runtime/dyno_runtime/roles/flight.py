@@ -92,6 +92,11 @@ class Flight:
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def prompt(self) -> list[Token]:
+        """The tokens of its prompt, the very list."""
+        return self._order.tokens
+
     def start(self) -> None:
         """Send it off. What fails, fails through the sink, perhaps before this returns."""
         try:

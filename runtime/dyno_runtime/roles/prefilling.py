@@ -116,16 +116,16 @@ class Prefilling:
         if not isinstance(self._engine, KvHolder):
             return None
         blocks = order.blocks or None
-        job = Job(
-            order.request, order.tokens, order.sampling, None, order.answered, order.salt, blocks
-        )
+        job = Job(order.request, order.tokens, order.sampling, None, order.answered, order.salt, blocks)
         return self._engine.reserve(job) or "there is no room for its KV now"
 
     async def _wait(self, done: asyncio.Future[Prefilled]) -> bool:
         down = asyncio.get_running_loop().create_task(self._around.queue_down.wait())
         try:
             waits: list[asyncio.Future[Any]] = [done, down]
-            await asyncio.wait(waits, timeout=self._disagg.prefill_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits, timeout=self._disagg.prefill_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done.done() and down.done():
                 await asyncio.wait([done], timeout=QUEUE_LOST_S)
         finally:

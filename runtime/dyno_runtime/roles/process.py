@@ -21,6 +21,7 @@ from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own
 from dyno_runtime.bus.keys import Keys
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
+from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.base import EngineError
 from dyno_runtime.engine.choose import make_engine
 from dyno_runtime.roles.base import Part, Surroundings
@@ -60,7 +61,7 @@ class Process:
         self._fatal: str | None = None
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        self._engine = make_engine(settings.engine) if has_engine else None
+        self._engine = make_engine(settings.engine, block_hashes, settings.model.path) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)

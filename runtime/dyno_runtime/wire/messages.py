@@ -1,8 +1,8 @@
 """Every message that one process sends to another, and what may be said about an instance.
 
-A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`, `Step`); `Open` and `Item` carry a body,
-one of the messages below them. Arrays with a number as tag: field order is the format, so new fields go last and
-have a default. `LeaseId` is the lease as 16 hex digits; it names the process that holds it.
+A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`, `Step`); `Open` and `Item` carry
+a body, one of the messages below them. Arrays with a number as tag: field order is the format, so new fields go last
+and have a default. `LeaseId` is the lease as 16 hex digits; it names the process that holds it.
 """
 
 from __future__ import annotations
