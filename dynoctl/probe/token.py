@@ -76,7 +76,9 @@ def prove(route: Route, ask: Ask) -> Proof:
         raise _unproven(route, worker, f"{said.get('x-dyno-worker', 'nobody')} answered in its place")
     output = _output(answer["body"])
     if output is None:
-        raise _unproven(route, worker, f"the answer is not what a worker says: {answer['body'].strip()[:200]}")
+        raise _unproven(
+            route, worker, f"the answer is not what a worker says: {answer['body'].strip()[:200]}"
+        )
     if not output:
         raise _unproven(route, worker, "the output is empty")
     if route.remote_prefill and not prefill.startswith("remote:"):
