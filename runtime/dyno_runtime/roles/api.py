@@ -27,6 +27,7 @@ from dyno_runtime.openai.spec import openapi
 from dyno_runtime.roles.base import DRAINING, Surroundings
 from dyno_runtime.roles.catalog import Catalog, Offer
 from dyno_runtime.roles.choice import Choice
+from dyno_runtime.roles.debug import Debug
 from dyno_runtime.roles.desk import Desk, is_long, prompts, prompts_now
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.figures import Figures
@@ -59,6 +60,7 @@ class Api:
         self._settings = around.settings
         self._dispatcher = dispatcher
         self._desk = Desk()
+        self.debug = Debug(around, self.catalog, self._desk, dispatcher.steering)
         self._pump = Pump(merge=around.settings.merge_deltas)
         self._visits: set[Visit] = set()
         self._preparing: set[asyncio.Task[None]] = set()
@@ -82,6 +84,7 @@ class Api:
 
     def stop(self) -> None:
         """Cut what is left."""
+        self.debug.close()
         for task in list(self._preparing):
             task.cancel()
         for visit in list(self._visits):

@@ -49,7 +49,7 @@ class Desk:
 
     async def _load(self, path: str) -> TextModel:
         try:
-            model = await asyncio.to_thread(load, Path(path))
+            model = await asyncio.to_thread(load, Path(path).expanduser())
         except (BadModelFolder, BadTemplate) as error:
             log.error("%s", error)
             raise

@@ -153,8 +153,7 @@ class Flight:
             return
         if self._fresh:
             self._fresh = False
-            if not self._session.begun:
-                self._tower.begun(self._order)
+            self._tower.begun(self._order)
             self._session = answered(self._session)
         self._made += body.tokens
         if self._sink is not None:

@@ -2,8 +2,9 @@
 
 `POST /generate {"prompt": …, "request_id": …}` answers `{"worker_output": …, "request_id": …}`, as JSON, whatever
 `Accept` says: the hello-world clients ask for `text/event-stream` and are shown this same object.
-The OpenAI API is in `api`. `GET /health` (200 while a decode worker could take a request, with the counts of
-registered and of ready instances), `/ready` (200 while this process takes requests) and `/live`.
+The OpenAI API is in `api`, `POST /debug/route` in `debug`. `GET /health` (200 while a decode worker could take a
+request, with the counts of registered and of ready instances), `/ready` (200 while this process takes requests) and
+`/live`.
 
 Every answer says who made it, `x-dyno-worker: node2/decode-0`, and who prefilled, `x-dyno-prefill: local` or
 `remote:node3/prefill-0`. Three request headers are for probes: `x-dyno-probe: 1` (the router must not learn from it),
@@ -61,6 +62,7 @@ class Frontend(Part):
             "/v1/chat/completions": ("POST", self._api.chat),
             "/v1/completions": ("POST", self._api.completion),
             "/v1/models": ("GET", self._api.models),
+            "/debug/route": ("POST", self._api.debug.route),
             "/openapi.json": ("GET", self._api.spec),
             "/metrics": ("GET", self._metrics),
             "/generate": ("POST", self._generate),
