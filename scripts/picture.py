@@ -5,6 +5,7 @@ In: the path of the picture. Out: the picture. The cluster has a folder of its o
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ FILE = "topologies/local.yaml"
 
 def main(picture: Path) -> int:
     """Draw; returns the exit code of the first verb that fails."""
-    console = Console(record=True, force_terminal=True, width=WIDTH, file=Path(os.devnull).open("w"))
+    console = Console(record=True, force_terminal=True, width=WIDTH, file=io.StringIO())
     terminal._console = lambda *, stderr: console  # both streams, in the order of printing
     terminal.Terminal.live = property(lambda self: False)  # type: ignore[method-assign,assignment]
     code = 0

@@ -5,9 +5,9 @@ In: a session and what was observed. Out: a context. The lock is on the node of 
 
 from __future__ import annotations
 
-import _thread
 import getpass
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def locked(session: Session, observed: Observed, means: Means, *, doing: str) ->
 
     Raises:
         Locked: somebody else holds it.
-        DynoctlError: it could not be kept until the work was done.
+        DynoctlError: somebody changed the cluster between our look and the lock; or the lock could not be kept.
     """
     topology = session.target.topology
     preferred = [topology.etcd.node, topology.nats.node, *topology.machines, *observed.nodes]
@@ -48,11 +48,13 @@ def locked(session: Session, observed: Observed, means: Means, *, doing: str) ->
 
     def on_lost() -> None:
         # Work under a lock that was lost would race with whoever has it now, so it ends as if Ctrl-C had been typed.
+        # A true signal, since only that wakes a main thread that waits for the nodes.
         lost.set()
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     try:
         with held(connection, means.programs[node], path, me, lost=on_lost):
+            _refuse_stale(session, observed)
             yield
     except KeyboardInterrupt:
         if not lost.is_set():
@@ -61,3 +63,19 @@ def locked(session: Session, observed: Observed, means: Means, *, doing: str) ->
             f"the cluster's lock on {node} could not be kept, so this run ended where it was",
             next=f"dynoctl status {session.target.name}",
         ) from None
+
+
+def _refuse_stale(session: Session, observed: Observed) -> None:
+    """A plan is for what was seen: whoever changed the cluster since then wrote manifests. Raises DynoctlError."""
+    now_seen = session.look()
+    changed = [
+        node
+        for node, seen in now_seen.nodes.items()
+        if node in observed.nodes and seen.manifest != observed.nodes[node].manifest
+    ]
+    if changed:
+        raise DynoctlError(
+            f"somebody else changed {session.target.name} on {', '.join(changed)} while this run was planned; "
+            "nothing was changed by this one",
+            next="the same again: it looks and plans anew",
+        )

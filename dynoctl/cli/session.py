@@ -65,25 +65,29 @@ class Session:
             wheels=self.artifacts.wheels,
         )
 
-    def look(self) -> Observed:
-        """Ask every node; where a node knows of a topology that had other machines, ask those as well."""
+    def look(self, *, thorough: bool = False) -> Observed:
+        """Ask every node; where a node knows of a topology that had other machines, ask those as well.
+
+        `thorough`: for a plan that starts something. Nodes where everything runs are spared the costlier questions.
+        """
         present = [Former(machine, name) for name, machine in self.machines.items()]
-        seen = self._ask_about([*present, *self.former.values()])
+        seen = self._ask_about([*present, *self.former.values()], thorough=thorough)
         more = self._recorded(seen)
         if more:
             self.former.update(more)
             self.dialler.know(each.machine for each in more.values())
-            others = self._ask_about(list(more.values()))
+            others = self._ask_about(list(more.values()), thorough=thorough)
             seen = Observed({**seen.nodes, **others.nodes}, {**seen.failed, **others.failed})
         return without_doubles(seen)
 
-    def _ask_about(self, places: list[Former]) -> Observed:
+    def _ask_about(self, places: list[Former], *, thorough: bool) -> Observed:
         prepared = (self.kit.node_program.place,)
         looks = {
             each.machine.name: Look(
                 each.machine.state_dir,
                 prepared,
                 None if each.known_as == each.machine.name else each.known_as,
+                thorough,
             )
             for each in places
         }

@@ -33,6 +33,10 @@ def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, jso
         observed = session.look()
         refuse_unreachable(session, observed, yes=yes)
         plan = session.plan_up(observed)
+        if plan.steps:
+            observed = session.look(thorough=True)
+            refuse_unreachable(session, observed, yes=yes)
+            plan = session.plan_up(observed)
         _show(plan, terminal, asked=dry_run)
         states = cluster_states(plan.units, observed)
         if not plan.steps and all(state.climbed for state in states):

@@ -72,6 +72,7 @@ class NodeSeen:
     have: frozenset[str]
     tools: dict[str, str]
     units: dict[str, UnitSeen]
+    ports_asked: bool = True  # False: `listening` is empty because nobody asked
     user: str | None = None
     arch: str | None = None
     python: tuple[int, int, int] | None = None

@@ -160,7 +160,7 @@ def cluster_states(units: tuple[UnitSpec, ...], observed: Observed) -> tuple[Rol
             note = "its node did not answer"
             states.extend(RoleState(spec.node, spec.name, role, Rung.DOWN, note) for role in spec.roles)
             continue
-        listening = all(port in node.listening for port in spec.listens)
+        listening = not node.ports_asked or all(port in node.listening for port in spec.listens)
         states.extend(role_states(spec, node.units.get(spec.name), listening, expects))
     return tuple(states)
 

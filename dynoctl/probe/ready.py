@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from dynoctl.errors import DynoctlError, NotReady
@@ -100,9 +101,16 @@ def seen_in(view: View) -> UnitSeen:
     )
 
 
-def climb(specs: tuple[UnitSpec, ...], board: Board, watch: Watch, fan: Fan) -> tuple[RoleState, ...]:
+def climb(
+    specs: tuple[UnitSpec, ...],
+    board: Board,
+    watch: Watch,
+    fan: Fan,
+    ends: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> tuple[RoleState, ...]:
     """Wait until every role is at the top of its own ladder. The first bad news ends it: the other nodes may well be
-    waiting for the very role that has failed.
+    waiting for the very role that has failed. `ends`: how often (node, unit) had ended before this run, of units that
+    it did not start; what was known before is no news.
 
     Raises:
         NotReady: a unit failed, or nothing moved in it for a minute.
@@ -120,6 +128,7 @@ def climb(specs: tuple[UnitSpec, ...], board: Board, watch: Watch, fan: Fan) -> 
                 board.tell(node, view)
 
         request = _request(by_node[node], expected_counts(specs))
+        request["ends"] = {unit: count for (at, unit), count in ends.items() if at == node}
         end = watch(node, request, on_answer, DEADLINE_S + SLACK_S)
         for view in end.get("units", {}).values():
             on_answer(view)

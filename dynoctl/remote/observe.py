@@ -21,11 +21,13 @@ OBSERVE_TIMEOUT_S = 30.0
 @dataclass(frozen=True, slots=True)
 class Look:
     """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions.
-    `known_as`: its name when the cluster was brought up, where it has another one now."""
+    `known_as`: its name when the cluster was brought up, where it has another one now. `thorough`: also ask which
+    ports are taken, which a plan needs that starts something."""
 
     root: str
     prepared: tuple[str, ...] = ()
     known_as: str | None = None
+    thorough: bool = True
 
 
 def observe(
@@ -40,7 +42,9 @@ def observe(
     def ask(connection: Connection) -> NodeSeen:
         look = looks[connection.node]
         name = look.known_as or connection.node
-        script = facts.observe_script(NodePath(look.root), cluster, name, look.prepared)
+        script = facts.observe_script(
+            NodePath(look.root), cluster, name, look.prepared, thorough=look.thorough
+        )
         done = connection.run(script, timeout_s=OBSERVE_TIMEOUT_S)
         if done.status != 0:
             tail = done.err.decode(errors="replace").strip().splitlines()[-5:]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dyno_node.environment import EnvironmentRefused, make
+from dyno_node.files import sync
 from dyno_node.request import BadRequest, Request, text
 
 Action = dict[str, Any]
@@ -137,12 +138,7 @@ def _extract(archive: Path, into: Path) -> None:
             source.extractall(into)
     except (zipfile.BadZipFile, FileNotFoundError) as error:
         raise Refused(f"{archive} did not arrive whole: {error}") from error
-    for path in (*into.rglob("*"), into):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync(into)
     (into / ".complete").touch()
 
 

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dyno_node.files import sync
+
 BUILD_TIMEOUT_S = 1800
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -64,7 +66,7 @@ def make(
         else:
             yield from _build(folder, requirements, wheelhouse, index_url)
             _check(str(folder / "bin" / "python"), requirements)
-            os.sync()  # thousands of small files: on the disk before `.complete` says so
+            sync(folder)  # before `.complete` says that it is whole
         complete.touch()
 
 

@@ -6,6 +6,7 @@ the caller's business (the unit's locks see to it).
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -40,6 +41,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def sync(folder: Path) -> None:
+    """Everything that was written to the file system of `folder` is on the disk: many small files at one price.
+
+    Raises:
+        OSError: the disk failed while it was written to.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(fd)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Verb `watch`: a line per change of the units of this node, until all have got there or one cannot.
 
 In: `{"units": [folders…], "until": "listening" | "registered" | "engine_ready", "stuck_s": 60, "deadline_s": 600,
-"expects": {"by": [roles…], "counts": {"decode": 2}}}`; units of these roles must see these counts to be registered.
+"expects": {"by": [roles…], "counts": {"decode": 2}}, "ends": {unit: 3}}`; units of the roles `by` must see these
+counts to be registered; so often has a unit of `ends` ended before, which is no news.
 Out: views (see `look`), and at the end `{"done": true, "reason": "ready" | "failed" | "stuck" | "deadline",
 "units": {…}, "why": {unit: sentence}, "tail": {unit: [last lines of its log]}}`. Ends without a word once nobody
 reads any more.
@@ -13,6 +14,7 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dyno_node import listening, log, proc, supervise
@@ -34,7 +36,8 @@ def watch(request: Request, output: int = 1) -> Iterator[dict[str, Any]]:
     stuck_s, deadline_s = number(request, "stuck_s", 60.0), number(request, "deadline_s", 600.0)
     expects = request.get("expects") or {}
     counted = Counted(tuple(expects.get("by", ())), dict(expects.get("counts", {})))
-    watched = [Watched(UnitDir.at(each), goal, counted) for each in texts(request, "units")]
+    known = dict(request.get("ends") or {})
+    watched = [Watched(UnitDir.at(each), goal, counted, known) for each in texts(request, "units")]
     start_s = time.monotonic()
     sample_s = start_s
     reader = _reader(output)
@@ -78,7 +81,9 @@ class Counted:
 class Watched:
     """One unit on its way to a goal."""
 
-    def __init__(self, place: UnitDir, goal: str, counted: Counted) -> None:
+    def __init__(
+        self, place: UnitDir, goal: str, counted: Counted, known: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self.counted = counted
         self.place = place
         self.view: dict[str, Any] = {}
@@ -88,7 +93,7 @@ class Watched:
         self._goal = goal
         self._look = View(place)
         self._progress = Progress(place, time.monotonic())
-        self._restarts: int | None = None
+        self._ends: int | None = known.get(self._look.name)
 
     @property
     def name(self) -> str:
@@ -97,9 +102,9 @@ class Watched:
     def look(self, table: dict[int, set[str]]) -> bool:
         """Look once; True when something has changed."""
         before, self.view = self.view, self._look(table)
-        if self._restarts is None:
-            self._restarts = self.view["restarts"]
-        self.failed = failure(self.view, self._restarts)
+        if self._ends is None:
+            self._ends = self.view["restarts"]
+        self.failed = failure(self.view, self._ends)
         self.there = self.failed is None and arrived(self.view, self._goal, self.counted)
         return not before or without_beat(before) != without_beat(self.view)
 
@@ -107,15 +112,17 @@ class Watched:
         self.still_s = self._progress.sample(self.view, stats, now_s)
 
 
-def failure(view: dict[str, Any], restarts: int) -> str | None:
-    """Why this unit will not get there, as a sentence; None while it may. `restarts`: how many it had at the start.
+def failure(view: dict[str, Any], ends: int) -> str | None:
+    """Why this unit will not get there, as a sentence; None while it may. `ends`: how often it had ended before.
 
     A unit that crashed while we watch has failed, though its supervisor tries again: the user sees the log at once.
     """
     unit, phase = view["unit"], view["phase"]
     if phase == "failed":
         return str(view["problem"] or f"{unit} {supervise.how(view['exit'])}")
-    if phase == "waiting" or view["restarts"] > restarts:
+    if (
+        view["restarts"] + (phase == "waiting") > ends
+    ):  # the end that it waits after was followed by no start yet
         return f"{unit} {supervise.how(view['exit'])}"
     if phase in ("none", "unreadable", "stopped", "stopping", "gone"):
         return f"{unit} {_NOT_RUNNING[phase]}"

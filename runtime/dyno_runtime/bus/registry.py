@@ -3,6 +3,7 @@
 In: the instances to announce. Out: `seen` and `gone` to a `Listener`, and `changed` to it when anything about our own
 registration changes. An etcd that does not answer is waited for, and nobody is `gone` meanwhile. A lease that
 was lost is made again with the same number and data. `lost` is set where etcd answers and refuses for `grace_s`.
+What an earlier process of the same unit left there, killed before it could withdraw, ends when we first register.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Registry:
         self._known: set[str] = set()
         self._missing: set[str] = set()  # known before, and not in the last full read
         self._entries: dict[str, bytes] = {}
+        self._units: set[tuple[str, str]] = set()  # (node, unit): what is announced as ours
         self._kick = asyncio.Event()
         self._up_since_s: float | None = None
         self._refused_since_s: float | None = None
@@ -79,6 +81,7 @@ class Registry:
         self._entries = {
             instance_key(self._lease.cluster, one.role, one.lease): encode_instance(one) for one in instances
         }
+        self._units = {(one.node, one.unit) for one in instances}
         self.held = False
         self._kick.set()
 
@@ -128,6 +131,8 @@ class Registry:
     async def _beat(self) -> None:
         if self._entries and not self.held:
             entries = self._entries
+            if not self.registered.is_set():
+                await self._succeed()
             await self._store.hold(self._lease.lease, self._lease.ttl_s, entries)
             self._note_up(held=entries is self._entries)
         elif not await self._store.refresh(self._lease.lease):
@@ -138,6 +143,22 @@ class Registry:
             self._note_up(held=False)
         else:
             self._note_up(held=self.held)
+
+    async def _succeed(self) -> None:
+        """End the leases of our predecessors: a unit runs once, so whoever stands there under its name is dead, and
+        peers need not find that out by asking. Only before we first register; a twin would not give way either."""
+        entries = (await self._store.read(instances_prefix(self._lease.cluster))).entries
+        dead = set()
+        for key, value in entries.items():
+            try:
+                one = decode_instance(value)
+            except BadFrame:
+                continue
+            if (one.node, one.unit) in self._units and one.lease != self._lease.lease:
+                dead.add(split_instance_key(key)[1])
+        for lease in dead:
+            log.info("the lease %s of a dead predecessor ends", lease)
+            await self._store.revoke(lease)
 
     def _note_up(self, *, held: bool) -> None:
         if not self.up:

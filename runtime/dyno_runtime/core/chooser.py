@@ -96,7 +96,7 @@ class Chooser:
         self.memory: dict[LeaseId, str] = {}
         self._rng = rng
         self._workers: dict[LeaseId, Worker] = {}
-        self._ready: list[LeaseId] = []
+        self._ready: dict[str, list[LeaseId]] = {}  # by the model's name
         self._feeds: dict[LeaseId, Feed] = {}
         # Routers that start together must not give their first requests to the same worker.
         self._turn = rng.randrange(1 << 16)
@@ -230,8 +230,10 @@ class Chooser:
     # ---- within ----------------------------------------------------------------------------------------
 
     def _sort(self) -> None:
-        ready = sorted((one.place, one.lease) for one in self._workers.values() if not one.draining)
-        self._ready = [lease for _, lease in ready]
+        self._ready = {}
+        for worker in sorted(self._workers.values(), key=lambda one: (one.place, one.lease)):
+            for model in () if worker.draining else worker.models:
+                self._ready.setdefault(model, []).append(worker.lease)
 
     def _view(self, request: Request, workers: Sequence[LeaseId]) -> View:
         matched = self.index.match(request.blocks)
@@ -241,7 +243,7 @@ class Chooser:
 
     def _able(self, request: Request) -> Sequence[LeaseId] | Refusal:
         """Who may take the request."""
-        willing = [one for one in self._ready if request.model in self._workers[one].models]
+        willing = self._ready.get(request.model, [])
         if request.excluded:
             willing = [one for one in willing if one not in request.excluded]
         if not willing:
@@ -249,9 +251,7 @@ class Chooser:
         if self.limits.max_waiting is None and self.limits.max_usage is None:
             return willing
         below = [one for one in willing if self._full(one) is None]
-        return below or Refusal(
-            "overloaded", f"all {len(willing)} workers that serve {request.model} are full"
-        )
+        return below or Refusal("overloaded", f"all workers that serve {request.model} are full")
 
     def _full(self, worker: LeaseId) -> str | None:
         load, limits = self.loads.workers[worker], self.limits

@@ -146,9 +146,10 @@ def costs_of(request: Request, view: View) -> list[float]:
     loads = [view.loads[worker] for worker in view.workers]
     waiting = sum([load.waiting for load in loads]) / len(loads)
     weight = min(1.0 + LATER_WAIT * waiting, NEW_AT_MOST)
-    tokens, block_size, matched = request.tokens, view.block_size, view.matched.get
+    # One token is computed even of a prompt that is all there.
+    whole, saved, matched = weight * (request.tokens + 1), weight * view.block_size, view.matched
     return [
-        (load.queued_tokens + weight * max(tokens - matched(worker, 0) * block_size, 1))
+        (load.queued_tokens + whole - (saved * matched[worker] if worker in matched else 0.0))
         * (1.0 + RUNNING_SLOWS * load.running)
         / (load.prefill_tokens_per_s or NOMINAL_TOKENS_PER_S)
         for worker, load in zip(view.workers, loads, strict=True)
@@ -161,9 +162,9 @@ def _choice(view: View, worker: LeaseId, why: str, scores: Sequence[float] = ())
 
 def _emptiest(view: View, scores: Sequence[float], best: float) -> LeaseId:
     """Of those that score best the one that holds the fewest blocks: it forgets the least for the new ones."""
+    if scores.count(best) == 1:
+        return view.workers[scores.index(best)]
     ties = [worker for worker, score in zip(view.workers, scores, strict=True) if score == best]
-    if len(ties) == 1:
-        return ties[0]
     fewest = min(view.held.get(worker, 0) for worker in ties)
     return _in_turn(view, [worker for worker in ties if view.held.get(worker, 0) == fewest])
 

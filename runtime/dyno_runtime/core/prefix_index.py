@@ -17,9 +17,9 @@ from itertools import islice
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import LeaseId
 
-MAX_BLOCKS = 2_000_000
+MAX_BLOCKS = 1_000_000
 _SWEEP_BLOCKS = 1024  # looked at on each change, while there is something to sweep
-_FORGET_BLOCKS = 4096  # forgotten at a time: a dict finds its oldest keys slowly
+_FORGET_BLOCKS = 1024  # forgotten at a time: a dict is slow to find its oldest keys
 _MANY_RETIRED = 64
 
 

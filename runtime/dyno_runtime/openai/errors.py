@@ -71,13 +71,13 @@ def unknown_model(name: str) -> ApiError:
     return ApiError(404, f"The model {name!r} does not exist.", param="model", code="model_not_found")
 
 
-def too_long(prompt_tokens: int, max_tokens: int | None, longest_tokens: int) -> ApiError:
-    """400: prompt and answer do not fit into the model."""
+def too_long(prompt_tokens: int, max_tokens: int | None, longest_tokens: int, param: str) -> ApiError:
+    """400: prompt and answer do not fit into the model. `param` is `messages` or `prompt`."""
     asked = f"{prompt_tokens} in the prompt"
     if max_tokens is not None:
         asked = f"{prompt_tokens + max_tokens} ({asked}, {max_tokens} for the answer)"
     message = f"This model's maximum context length is {longest_tokens} tokens. You asked for {asked}."
-    return ApiError(400, message, param="messages", code="context_length_exceeded")
+    return ApiError(400, message, param=param, code="context_length_exceeded")
 
 
 def of_failure(failure: Failure) -> ApiError:

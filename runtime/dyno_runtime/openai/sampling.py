@@ -40,7 +40,7 @@ FEATURES = frozenset(
     }
 )
 
-# Fields that go to the engine as they are, with the values that change nothing.
+# Fields that go to the engine as they are, with the values that change nothing but a default of the model's own.
 _PASSED: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("temperature", (1,)),
     ("top_p", (1,)),
@@ -51,11 +51,11 @@ _PASSED: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("presence_penalty", (0,)),
     ("repetition_penalty", (1,)),
     ("logit_bias", ({},)),
-    ("ignore_eos", (False,)),
-    ("min_tokens", (0,)),
     ("cache_salt", ()),
     ("priority", (0,)),
 )
+# The same, for those without a default of the model's.
+_SWITCHES = ("ignore_eos", "min_tokens")
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -89,10 +89,14 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
         if value is None:
             continue
         if name in features:
-            # Also what changes nothing: the model's own default may differ.
             engine[name] = value
         elif value not in neutral:
             raise _unsupported(name)
+    for name in _SWITCHES:
+        if value := getattr(request, name):
+            if name not in features:
+                raise _unsupported(name)
+            engine[name] = value
     wishes = _chat_wishes(request) if isinstance(request, ChatRequest) else _completion_wishes(request)
     for feature, param, more in wishes:
         if feature not in features:

@@ -55,6 +55,7 @@ class ChatTemplates:
         environment = _environment(now)
         self._templates: dict[str, jinja2.Template] = {}
         self._wants_parts: dict[str, bool] = {}
+        self._knows_developers = {name for name, source in sources.items() if "developer" in source}
         for name, source in sources.items():
             try:
                 self._templates[name] = environment.from_string(source)
@@ -82,6 +83,8 @@ class ChatTemplates:
         chosen = self._choose(name, tools)
         if self._wants_parts[chosen]:
             messages = [_in_parts(message) for message in messages]
+        if chosen not in self._knows_developers:
+            messages = [_as_system(message) for message in messages]
         variables = {**self._special_tokens, **(more or {})}
         try:
             text = self._templates[chosen].render(
@@ -159,6 +162,11 @@ def _in_parts(message: Message) -> Message:
     return (
         {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
     )
+
+
+def _as_system(message: Message) -> Message:
+    """What developers say is what older models know as the system's word."""
+    return {**message, "role": "system"} if message.get("role") == "developer" else message
 
 
 def _cut(text: str, last: Message) -> str:

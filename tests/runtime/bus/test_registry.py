@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
+import msgspec
 import pytest
 
 from dyno_runtime.bus.etcd import EtcdStore
@@ -18,7 +19,7 @@ TTL_S = 0.3
 
 
 def instance(lease: str, role: Role = "decode", state: Literal["loading", "ready"] = "ready") -> Instance:
-    return Instance(role, lease, "n1", f"{role}-0", Address("10.0.0.1", 7300), "hello", state)
+    return Instance(role, lease, f"n{lease}", f"{role}-0", Address("10.0.0.1", 7300), "hello", state)
 
 
 class Seen:
@@ -107,6 +108,25 @@ async def test_while_etcd_is_away_nobody_is_gone_and_nothing_is_lost():
     await soon(lambda: one.up and one.held and one.problem is None)
     await one.close()
     await two.close()
+    kv.close()
+
+
+async def test_a_unit_that_is_started_again_ends_what_its_killed_predecessor_left():
+    kv = Kv()
+    (watcher, sees), (killed, _) = member(kv, "01"), member(kv, "02", ttl_s=60.0)
+    await soon(lambda: sees.leases() == {"01", "02"})
+    await killed.close()  # as a kill does: the lease goes on
+    again = Registry(MemoryStore(kv), Lease("hello", "03", TTL_S, 5.0), Random(1), Seen())
+    again.announce(msgspec.structs.replace(instance("02"), lease="03"))
+    again.start()
+    await soon(lambda: sees.leases() == {"01", "03"})
+    assert [event for event in sees.events if event[1] != "01"] == [
+        ("seen", "02", "ready"),
+        ("gone", "02"),
+        ("seen", "03", "ready"),
+    ]
+    await again.close()
+    await watcher.close()
     kv.close()
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders
 
-from dyno_runtime.text.detokenize import BAD, Window, detokenizer
+from dyno_runtime.text.detokenize import BAD, Detokenizer, Window, detokenizer
 from dyno_runtime.text.pieces import byte_pieces, table_for
 from tests.models import KINDS, make_tokenizer
 
@@ -32,7 +32,7 @@ def slow_of(folder_of):
     return slow
 
 
-def told(one, ids, cuts=None):
+def told(one: Detokenizer, ids: list[int], cuts: list[int] | None = None) -> list[str]:
     """What a detokenizer says to `ids`, given in portions of these sizes (one by one at first, by default)."""
     pieces, place = [], 0
     for size in [*(cuts or []), *[1] * len(ids)]:
@@ -60,6 +60,7 @@ def test_random_ids(data, cuts, kind, model_of, slow_of):
 @given(data=st.data(), cuts=CUTS, kind=st.sampled_from(["bpe", "unigram", "large", "fallback"]))
 def test_random_ids_with_special_tokens_kept(data, cuts, kind, model_of, slow_of):
     pieces = table_for(slow_of(kind))
+    assert pieces is not None
     ids = data.draw(st.lists(st.integers(0, len(pieces.table)), max_size=30))
     if pieces.bad_bytes == "each":
         ids = [one for one in ids if one < len(pieces.table) and isinstance(pieces.table[one], str)]
@@ -105,6 +106,11 @@ def test_byte_tokens(cuts, parts, model_of, slow_of):
         if isinstance(part, str) or _each(raw).count(BAD) == len(raw):
             assert slow.decode([separator, *run, separator]) == f"a{_each(raw)}a"
     assert "".join(told(one, ids, cuts)) == expected
+
+
+def _ids(slow: tokenizers.Tokenizer, *tokens: str) -> list[int]:
+    found = [slow.token_to_id(token) for token in tokens]
+    return [one for one in found if one is not None]
 
 
 def _each(raw: bytes) -> str:
@@ -171,8 +177,7 @@ def test_several_spaces_are_stripped_one_by_one():
     )
     pieces = table_for(slow)
     assert pieces is not None
-    space = slow.token_to_id("▁")
-    letter = slow.token_to_id("a")
+    space, letter = _ids(slow, "▁", "a")
     for spaces in range(6):
         ids = [space] * spaces + [letter, space, letter]
         assert "".join(told(detokenizer(pieces), ids)) == slow.decode(ids) == " " * max(0, spaces - 3) + "a a"
@@ -204,7 +209,7 @@ def test_added_tokens_of_a_byte_level_tokenizer_are_plain_text():
     slow.add_tokens(["<tool call>", "naïve word", "的"])
     pieces = table_for(slow)
     assert pieces is not None
-    ids = [slow.token_to_id(one) for one in ("<tool call>", "<think>", "naïve word", "的")]
+    ids = _ids(slow, "<tool call>", "<think>", "naïve word", "的")
     assert detokenizer(pieces).feed(ids) == slow.decode(ids) == "<tool call><think>naïve word的"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,7 +18,7 @@ STOPS = st.lists(st.text(alphabet="abé😀", min_size=1, max_size=4), min_size=
 CUTS = st.lists(st.integers(1, 6), max_size=30)
 
 
-def cut(whole, cuts):
+def cut(whole: Any, cuts: list[int]) -> list[Any]:
     """The parts of `whole`, in these sizes; what is left comes as the last."""
     parts, place = [], 0
     for size in cuts:
@@ -24,7 +27,7 @@ def cut(whole, cuts):
     return [part for part in [*parts, whole[place:]] if part]
 
 
-def first_stop(text, strings, armed_from=0):
+def first_stop(text: str, strings: Sequence[str], armed_from: int = 0) -> tuple[int, str] | None:
     """By definition: character by character, the string that began first of those that are complete now."""
     for end in range(armed_from + 1, len(text) + 1):
         ending = [one for one in strings if text[:end].endswith(one)]
@@ -67,13 +70,13 @@ def test_strings_in_any_portions(text, strings, cuts, include):
         assert shown == text[: start + len(hit) if include else start]
 
 
-def told(tokens, stop, cuts):
+def told(tokens: list[int], stop: Stop, cuts: list[int]) -> tuple[str, int, str | int | None]:
     answer = Answer(detokenizer(byte_pieces()), stop)
     text = "".join([answer.feed(part) for part in cut(tokens, cuts)])
     return text + answer.finish(), answer.tokens, answer.stop
 
 
-def by_definition(tokens, stop):
+def by_definition(tokens: list[int], stop: Stop) -> tuple[str, int, str | int | None]:
     """Token by token over the whole text so far."""
     for count, token in enumerate(tokens, 1):
         before = bytes(tokens[: count - 1]).decode("utf-8", "replace")
@@ -90,7 +93,7 @@ def by_definition(tokens, stop):
     return bytes(tokens).decode("utf-8", "replace"), len(tokens), None
 
 
-def whole_characters(tokens):
+def whole_characters(tokens: list[int]) -> str:
     return bytes(tokens).decode("utf-8", "ignore")
 
 

@@ -74,13 +74,16 @@ class KvCache:
 
     def name(self, blocks: list[int], names: list[BlockHash], parent: BlockHash, tokens: list[Token]) -> None:
         """These blocks are full now, one after the other. A name that another block has already stays with that."""
-        size = self.block_size
+        known, of_block = self._blocks, self._names
+        start = 0  # of the names since the last one that was there already
         for place, (block, name) in enumerate(zip(blocks, names, strict=True)):
-            if name not in self._blocks:
-                self._blocks[name] = block
-                self._names[block] = name
-                self._stored(name, parent, tokens[place * size : (place + 1) * size])
-            parent = name
+            if name in known:
+                self._stored(names, start, place, parent, tokens)
+                start = place + 1
+            else:
+                known[name] = block
+                of_block[block] = name
+        self._stored(names, start, len(names), parent, tokens)
 
     def release(self, blocks: list[int]) -> None:
         """One user of these blocks needs them no more."""
@@ -108,26 +111,34 @@ class KvCache:
 
     def _give_up(self, count: int) -> None:
         """Make that many idle blocks free."""
+        if count <= 0:
+            return
+        gone, names, known, pop = [], self._names, self._blocks, self._idle.popitem
         for _ in range(count):
-            block, _ = self._idle.popitem(last=False)
-            name = self._names[block]
+            block, _ = pop(last=False)
+            name = names[block]
             assert name is not None
-            self._names[block] = None
-            del self._blocks[name]
+            names[block] = None
+            del known[name]
+            gone.append(name)
             self._free.append(block)
-            self._removed(name)
-
-    def _stored(self, name: BlockHash, parent: BlockHash, tokens: list[Token]) -> None:
-        last = self._changes[-1] if self._changes else None
-        if isinstance(last, KvStored) and last.hashes[-1] == parent:
-            last.hashes.append(name)
-            last.tokens.extend(tokens)
-        else:
-            self._changes.append(KvStored([name], parent, tokens))
-
-    def _removed(self, name: BlockHash) -> None:
         last = self._changes[-1] if self._changes else None
         if isinstance(last, KvRemoved):
-            last.hashes.append(name)
+            last.hashes.extend(gone)
         else:
-            self._changes.append(KvRemoved([name]))
+            self._changes.append(KvRemoved(gone))
+
+    def _stored(
+        self, names: list[BlockHash], start: int, end: int, parent: BlockHash, tokens: list[Token]
+    ) -> None:
+        """Note that the names from `start` to `end` are here; `parent` is that of the first of all names."""
+        if start == end:
+            return
+        parent = names[start - 1] if start else parent
+        new, said = names[start:end], tokens[start * self.block_size : end * self.block_size]
+        last = self._changes[-1] if self._changes else None
+        if isinstance(last, KvStored) and last.hashes[-1] == parent:
+            last.hashes.extend(new)
+            last.tokens.extend(said)
+        else:
+            self._changes.append(KvStored(new, parent, said))

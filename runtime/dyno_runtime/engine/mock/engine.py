@@ -89,7 +89,7 @@ class MockEngine:
         try:
             result = await done
         except asyncio.CancelledError:
-            self.machine.abort(job.id)
+            self.machine.abort(job.id, for_other=True)
             raise
         if isinstance(result, EngineError):
             raise result

@@ -127,14 +127,14 @@ class Machine:
         self._expiries[job.id] = self._timers.call_at(expires_s, self._expire, sequence)
         return {"engine": "mock", "blocks": sequence.blocks[:], "cached_tokens": sequence.computed}
 
-    def abort(self, job_id: str) -> None:
-        """See `Engine`; a prefill, too, and then its `done` is not called."""
-        sequence = self.scheduler.find(job_id)
+    def abort(self, job_id: str, *, for_other: bool = False) -> None:
+        """See `Engine`; or a prefill for somebody else, and then its `done` is not called."""
+        sequence = self.scheduler.find(job_id, for_other=for_other)
         if sequence is None:
             return
         self._emits.pop(sequence.job, None)
         self._dones.pop(sequence.job, None)
-        if (expiry := self._expiries.pop(job_id, None)) is not None:
+        if not for_other and (expiry := self._expiries.pop(job_id, None)) is not None:
             expiry.cancel()
         self.scheduler.end(sequence)
         self._wake()

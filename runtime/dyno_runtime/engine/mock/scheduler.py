@@ -42,7 +42,7 @@ class Scheduler:
         self.cache = KvCache(args.kv_blocks, block_size)
         self.most_tokens = min(max_model_len, args.kv_blocks * block_size)  # of one sequence
         self._hash_blocks = hash_blocks
-        self._sequences: dict[str, Sequence] = {}
+        self._sequences: dict[tuple[str, bool], Sequence] = {}  # one process may prefill what it also decodes
         self._waiting: Queue = OrderedDict()
         self._ready: Queue = (
             OrderedDict()
@@ -60,7 +60,7 @@ class Scheduler:
 
     def submit(self, job: Job, *, for_other: bool = False) -> Sequence:
         """Take a job, new or reserved before. Raises BadJob, Overloaded, EngineError."""
-        sequence = self._sequences.get(job.id)
+        sequence = self._sequences.get((job.id, for_other))
         if sequence is not None and sequence.phase is Phase.RESERVED:
             return self._resume(sequence, job)
         if len(self._waiting) + len(self._ready) >= self.args.max_waiting:
@@ -78,9 +78,9 @@ class Scheduler:
         sequence.phase = Phase.RESERVED
         return sequence
 
-    def find(self, job_id: str) -> Sequence | None:
+    def find(self, job_id: str, *, for_other: bool = False) -> Sequence | None:
         """A live sequence."""
-        return self._sequences.get(job_id)
+        return self._sequences.get((job_id, for_other))
 
     def end(self, sequence: Sequence) -> None:
         """Forget it, wherever it is; its blocks are free at once."""
@@ -112,7 +112,7 @@ class Scheduler:
         )
 
     def _enter(self, job: Job, *, for_other: bool) -> Sequence:
-        if job.id in self._sequences:
+        if (job.id, for_other) in self._sequences:
             raise EngineError(f"job {job.id} is in the engine already")
         if len(job.tokens) <= job.answered:
             raise BadJob("the prompt is empty")
@@ -121,7 +121,7 @@ class Scheduler:
                 f"the prompt has {len(job.tokens)} tokens; the engine takes {self.most_tokens} with the answer"
             )
         sequence = Sequence(job, self._hashes(job), for_other=for_other)
-        self._sequences[job.id] = sequence
+        self._sequences[job.id, for_other] = sequence
         return sequence
 
     def _hashes(self, job: Job) -> list[BlockHash]:
@@ -146,7 +146,7 @@ class Scheduler:
         return sequence
 
     def _forget(self, sequence: Sequence) -> None:
-        self._sequences.pop(sequence.job.id, None)
+        self._sequences.pop((sequence.job.id, sequence.for_other), None)
         sequence.phase = Phase.ENDED
 
     def _leave(self, sequence: Sequence) -> None:

@@ -1,0 +1,606 @@
+"""Bodies that are taken, and for each that is not: the status, the sentence, the field and the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dyno_runtime.openai.errors import ApiError
+from dyno_runtime.openai.messages import template_messages, template_tools, template_variables
+from dyno_runtime.openai.request import AnyRequest, ChatRequest, check_tokens, parse_chat, parse_completion
+from dyno_runtime.openai.sampling import FEATURES, sampling
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def chat(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "messages": [USER], **fields}).encode()
+
+
+def completion(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "prompt": "p", **fields}).encode()
+
+
+def refusal(parse: Callable[[bytes], object], body: bytes) -> tuple[str, str | None, str]:
+    with pytest.raises(ApiError) as caught:
+        parse(body)
+    error = json.loads(caught.value.body())["error"]
+    assert (caught.value.status, error["type"]) == (400, "invalid_request_error")
+    assert caught.value.retry_after_s is None
+    return error["message"], error["param"], error["code"]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_every_field_of_a_chat():
+    body = chat(
+        messages=[{"role": "system", "content": "s"}, {"role": "user", "content": "u", "name": "Ann"}],
+        stream=True,
+        stream_options={"include_usage": True, "include_obfuscation": False},
+        max_tokens=5,
+        max_completion_tokens=6,
+        temperature=0.5,
+        top_p=0.9,
+        n=2,
+        stop=["a", "b"],
+        seed=-1,
+        frequency_penalty=-2,
+        presence_penalty=2,
+        logit_bias={"5": -100, "6": 1.5},
+        user="x",
+        logprobs=True,
+        top_logprobs=3,
+        tools=[TOOL],
+        tool_choice="auto",
+        parallel_tool_calls=False,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+        reasoning_effort="low",
+        metadata={"a": "b"},
+        store=False,
+        service_tier="auto",
+        modalities=["text"],
+        top_k=4,
+        min_p=0.1,
+        repetition_penalty=1.1,
+        ignore_eos=True,
+        min_tokens=3,
+        stop_token_ids=[7],
+        include_stop_str_in_output=True,
+        skip_special_tokens=False,
+        cache_salt="salt",
+        priority=-3,
+        chat_template_kwargs={"thinking": True},
+    )
+    request = parse_chat(body)
+    assert (request.longest_answer, request.stops, request.include_usage) == (6, ("a", "b"), True)
+    assert template_variables(request) == {"reasoning_effort": "low", "thinking": True}
+    wanted = sampling(request, FEATURES)
+    assert wanted.engine == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 4,
+        "min_p": 0.1,
+        "seed": -1,
+        "frequency_penalty": -2,
+        "presence_penalty": 2,
+        "repetition_penalty": 1.1,
+        "logit_bias": {5: -100, 6: 1.5},
+        "ignore_eos": True,
+        "min_tokens": 3,
+        "cache_salt": "salt",
+        "priority": -3,
+        "logprobs": 3,
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"type": "object"}},
+        },
+        "max_tokens": 6,
+    }
+    assert (wanted.choices, wanted.stop_strings, wanted.stop_tokens) == (2, ("a", "b"), (7,))
+    assert (wanted.include_stop, wanted.keep_special, wanted.min_tokens, wanted.ignore_eos) == (
+        True,
+        True,
+        3,
+        True,
+    )
+    assert wanted.logprobs == 3
+    assert wanted.for_choice(0) is wanted.engine
+    assert wanted.for_choice(2) == {**wanted.engine, "seed": 1}
+
+
+def test_null_is_the_same_as_nothing():
+    names = (
+        "stream stream_options max_tokens max_completion_tokens temperature top_p n stop seed frequency_penalty "
+        "presence_penalty logit_bias user logprobs top_logprobs tools tool_choice parallel_tool_calls "
+        "response_format reasoning_effort metadata store service_tier modalities verbosity top_k min_p "
+        "repetition_penalty"
+    )
+    request = parse_chat(chat(**dict.fromkeys(names.split())))
+    assert request == parse_chat(chat())
+    wanted = sampling(request, ())
+    assert (wanted.engine, wanted.choices, wanted.logprobs, wanted.for_choice(1)) == ({}, 1, None, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param", "code"),
+    [
+        (b"", "The body is not valid JSON: Input data was truncated.", None, "invalid_json"),
+        (b"{", "The body is not valid JSON: Input data was truncated.", None, "invalid_json"),
+        (
+            b'{"model": x}',
+            "The body is not valid JSON: JSON is malformed: invalid character (byte 10).",
+            None,
+            "invalid_json",
+        ),
+        (b"[]", "The body has to be an object: expected an object, got a list.", None, "invalid_json"),
+        (b'{"model":"\xff"}', "The body is not valid UTF-8.", None, "invalid_json"),
+        (b'{"model":"m","x":' + b"[" * 10**5, "Unknown parameter: 'x'.", "x", "unknown_parameter"),
+        (
+            b'{"model":"m","metadata":{"a":' + b"[" * 10**5,
+            "The body is nested too deep.",
+            None,
+            "invalid_json",
+        ),
+        (
+            json.dumps({"messages": [USER]}).encode(),
+            "Missing required parameter: 'model'.",
+            "model",
+            "missing_required_parameter",
+        ),
+        (
+            b'{"model":"m"}',
+            "Missing required parameter: 'messages'.",
+            "messages",
+            "missing_required_parameter",
+        ),
+        (chat(foo=1), "Unknown parameter: 'foo'.", "foo", "unknown_parameter"),
+        (
+            chat(messages=[{**USER, "mood": 1}]),
+            "Unknown parameter: 'messages[0].mood'.",
+            "messages[0].mood",
+            "unknown_parameter",
+        ),
+        (
+            chat(messages=[{"content": "x"}]),
+            "Missing required parameter: 'messages[0].role'.",
+            "messages[0].role",
+            "missing_required_parameter",
+        ),
+        (
+            chat(messages=[]),
+            "Invalid value for 'messages': expected a list of length >= 1.",
+            "messages",
+            "invalid_value",
+        ),
+        (
+            chat(messages=[{"role": "king", "content": "x"}]),
+            "Invalid value for 'messages[0].role': not a known value: 'king'.",
+            "messages[0].role",
+            "invalid_value",
+        ),
+        (
+            chat(messages=[{"role": "user", "content": 5}]),
+            "Invalid value for 'messages[0].content': expected string or array or null, got an integer.",
+            "messages[0].content",
+            "invalid_value",
+        ),
+        (
+            chat(max_tokens=-1),
+            "Invalid value for 'max_tokens': expected an integer >= 1.",
+            "max_tokens",
+            "invalid_value",
+        ),
+        (
+            chat(max_tokens=1.5),
+            "Invalid value for 'max_tokens': expected integer or null, got a number.",
+            "max_tokens",
+            "invalid_value",
+        ),
+        (
+            chat(temperature=2.1),
+            "Invalid value for 'temperature': expected a number <= 2.0.",
+            "temperature",
+            "invalid_value",
+        ),
+        (
+            chat(temperature="hot"),
+            "Invalid value for 'temperature': expected number or null, got a string.",
+            "temperature",
+            "invalid_value",
+        ),
+        (chat(n=129), "Invalid value for 'n': expected an integer <= 128.", "n", "invalid_value"),
+        (
+            chat(stop=""),
+            "Invalid value for 'stop': expected a string of length >= 1.",
+            "stop",
+            "invalid_value",
+        ),
+        (
+            chat(stop=["x"] * 17),
+            "Invalid value for 'stop': expected a list of length <= 16.",
+            "stop",
+            "invalid_value",
+        ),
+        (
+            chat(logit_bias={"x": 1}),
+            "Invalid value for 'logit_bias': expected an integer, got a string.",
+            "logit_bias",
+            "invalid_value",
+        ),
+        (
+            chat(stream_options={"include_usage": True}),
+            "'stream_options' is only allowed when 'stream' is true.",
+            "stream_options",
+            "invalid_value",
+        ),
+        (
+            chat(top_logprobs=2),
+            "'top_logprobs' is only allowed when 'logprobs' is true.",
+            "top_logprobs",
+            "invalid_value",
+        ),
+        (
+            chat(max_tokens=2, min_tokens=3),
+            "'min_tokens' is 3, more than the answer may have, 2.",
+            "min_tokens",
+            "invalid_value",
+        ),
+        (
+            chat(tool_choice="auto"),
+            "'tool_choice' is only allowed when 'tools' are given.",
+            "tool_choice",
+            "invalid_value",
+        ),
+        (
+            chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}),
+            "'tool_choice' names 'g', which is not among 'tools'.",
+            "tool_choice",
+            "invalid_value",
+        ),
+        (
+            chat(tools=[TOOL] * 129),
+            "Invalid value for 'tools': expected a list of length <= 128.",
+            "tools",
+            "invalid_value",
+        ),
+        (
+            chat(tools=[TOOL, {"type": "function", "function": {"name": "f", "parameters": nested(65)}}]),
+            "'tools[1].function.parameters' is nested deeper than 64 levels.",
+            "tools[1].function.parameters",
+            "invalid_value",
+        ),
+        (
+            chat(chat_template_kwargs=nested(65)),
+            "'chat_template_kwargs' is nested deeper than 64 levels.",
+            "chat_template_kwargs",
+            "invalid_value",
+        ),
+        (
+            chat(response_format={"type": "json_schema"}),
+            "'response_format.json_schema' is needed with the type 'json_schema'.",
+            "response_format.json_schema",
+            "invalid_value",
+        ),
+        (
+            chat(response_format={"type": "text", "json_schema": {"name": "n"}}),
+            "'response_format.json_schema' is only allowed with the type 'json_schema'.",
+            "response_format.json_schema",
+            "invalid_value",
+        ),
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": nested(65)}}),
+            "'response_format.json_schema.schema' is nested deeper than 64 levels.",
+            "response_format.json_schema.schema",
+            "invalid_value",
+        ),
+        (
+            chat(continue_final_message=True),
+            "The message to continue has to be the assistant's.",
+            "continue_final_message",
+            "invalid_value",
+        ),
+        (chat(store=True), "Invalid value for 'store': not a known value: True.", "store", "invalid_value"),
+    ],
+)
+def test_chats_that_are_refused(body, message, param, code):
+    assert refusal(parse_chat, body) == (message, param, code)
+
+
+@pytest.mark.parametrize("half", [b'"\\ud800 and more text"', b'"\\udc00 and more text"'])
+def test_half_a_surrogate_pair_is_refused(half):
+    body = b'{"model":"m","messages":[{"role":"user","content":%s}]}' % half
+    message, param, code = refusal(parse_chat, body)
+    assert message.startswith("The body is not valid ")
+    assert (param, code) == (None, "invalid_json")
+    whole = chat(messages=[{"role": "user", "content": "😀"}])
+    assert b"\\ud83d" in whole
+    assert parse_chat(whole).messages[0].content == "😀"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("p", ["p"]),
+        ("", [""]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [[1, 2]]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+    ],
+)
+def test_prompts(prompt, prompts):
+    assert parse_completion(completion(prompt=prompt)).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param", "code"),
+    [
+        (b'{"model":"m"}', "Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter"),
+        (completion(prompt=[]), "'prompt' is empty.", "prompt", "invalid_value"),
+        (
+            completion(prompt=[1, "a"]),
+            "'prompt' mixes texts, token ids and lists of token ids.",
+            "prompt",
+            "invalid_value",
+        ),
+        (
+            completion(prompt=[[1], 2]),
+            "'prompt' mixes texts, token ids and lists of token ids.",
+            "prompt",
+            "invalid_value",
+        ),
+        (
+            completion(prompt=[[1], []]),
+            "Invalid value for 'prompt[1]': expected a list of length >= 1.",
+            "prompt[1]",
+            "invalid_value",
+        ),
+        (
+            completion(prompt=[-1]),
+            "Invalid value for 'prompt[0]': expected an integer >= 0.",
+            "prompt[0]",
+            "invalid_value",
+        ),
+        (completion(n=3, best_of=2), "'best_of' is 2, below 'n', which is 3.", "best_of", "invalid_value"),
+        (
+            completion(best_of=2, stream=True),
+            "'best_of' above 'n' cannot be streamed.",
+            "best_of",
+            "invalid_value",
+        ),
+        (
+            completion(prompt=["a"] * 43, n=3),
+            "43 prompts with 3 choices each: at most 128 choices in a request.",
+            "prompt",
+            "invalid_value",
+        ),
+        (
+            completion(logprobs=6),
+            "Invalid value for 'logprobs': expected an integer <= 5.",
+            "logprobs",
+            "invalid_value",
+        ),
+        (
+            completion(suffix="x"),
+            "Invalid value for 'suffix': not a known value: 'x'.",
+            "suffix",
+            "invalid_value",
+        ),
+        (completion(messages=[]), "Unknown parameter: 'messages'.", "messages", "unknown_parameter"),
+    ],
+)
+def test_completions_that_are_refused(body, message, param, code):
+    assert refusal(parse_completion, body) == (message, param, code)
+
+
+def test_token_ids_that_the_model_does_not_know():
+    for prompt in ("text", [0, 9], [[9], [1, 2]]):
+        check_tokens(parse_completion(completion(prompt=prompt)), 10)
+    request = parse_completion(completion(prompt=[[9], [1, 10]]))
+    said = "'prompt' holds the token id 10; this model's are below 10."
+    assert refusal(lambda _: check_tokens(request, 10), b"") == (said, "prompt", "invalid_value")
+
+
+ASKS: dict[str, dict[str, Any]] = {
+    "temperature": {"temperature": 0},
+    "top_p": {"top_p": 0.5},
+    "top_k": {"top_k": 1},
+    "min_p": {"min_p": 0.5},
+    "seed": {"seed": 0},
+    "frequency_penalty": {"frequency_penalty": 1},
+    "presence_penalty": {"presence_penalty": 1},
+    "repetition_penalty": {"repetition_penalty": 2},
+    "logit_bias": {"logit_bias": {"1": 1}},
+    "ignore_eos": {"ignore_eos": True},
+    "min_tokens": {"min_tokens": 1},
+    "cache_salt": {"cache_salt": "x"},
+    "priority": {"priority": 1},
+    "logprobs": {"logprobs": True},
+    "tools": {"tools": [TOOL]},
+    "response_format": {"response_format": {"type": "json_object"}},
+}
+
+
+@pytest.mark.parametrize("feature", ASKS)
+def test_an_engine_that_cannot_is_never_just_not_told(feature):
+    request = parse_chat(chat(**ASKS[feature]))
+    with pytest.raises(ApiError) as caught:
+        sampling(request, FEATURES - {feature})
+    assert caught.value.message == f"'{feature}' is not supported by this model's engine."
+    assert (caught.value.status, caught.value.param, caught.value.code) == (
+        400,
+        feature,
+        "unsupported_parameter",
+    )
+    assert feature in sampling(request, {feature}).engine
+
+
+@pytest.mark.parametrize(
+    ("fields", "feature", "param", "engine"),
+    [
+        ({"logprobs": 0}, "logprobs", "logprobs", {"logprobs": 0}),
+        ({"best_of": 2}, "best_of", "best_of", {"best_of": 2}),
+        ({"logprobs": 2, "echo": True}, "prompt_logprobs", "echo", {"logprobs": 2, "prompt_logprobs": 2}),
+    ],
+)
+def test_what_completions_ask_for(fields, feature, param, engine):
+    request = parse_completion(completion(**fields))
+    with pytest.raises(ApiError) as caught:
+        sampling(request, FEATURES - {feature})
+    assert caught.value.param == param
+    assert sampling(request, FEATURES).engine == engine
+
+
+def test_every_feature_can_be_asked_for():
+    assert set(ASKS) | {"best_of", "prompt_logprobs"} == FEATURES
+
+
+def test_what_happens_anyway_needs_no_feature():
+    harmless = {
+        "temperature": 1,
+        "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0,
+        "frequency_penalty": 0,
+        "presence_penalty": 0.0,
+        "repetition_penalty": 1,
+        "logit_bias": {},
+        "ignore_eos": False,
+        "min_tokens": 0,
+        "priority": 0,
+        "n": 1,
+        "logprobs": False,
+        "top_logprobs": 0,
+        "tools": [],
+        "response_format": {"type": "text"},
+    }
+    assert sampling(parse_chat(chat(**harmless)), ()).engine == {}
+    assert sampling(parse_chat(chat(temperature=1)), {"temperature"}).engine == {"temperature": 1}
+    assert sampling(parse_chat(chat(tools=[TOOL], tool_choice="none")), ()).engine == {}
+    assert sampling(parse_completion(completion(best_of=2, n=2, echo=True)), ()).engine == {}
+
+
+def test_messages_for_templates():
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
+    empty = {"id": "d", "type": "function", "function": {"name": "g", "arguments": ""}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [call, empty],
+            "refusal": None,
+            "annotations": [],
+        },
+        {"role": "tool", "content": "7", "tool_call_id": "c"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "reasoning_content": "why"},
+    ]
+    request = parse_chat(chat(messages=messages, tools=[TOOL]))
+    assert template_messages(request) == [
+        {"role": "user", "content": "a\nb"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": [1]}}},
+                {"id": "d", "type": "function", "function": {"name": "g", "arguments": {}}},
+            ],
+        },
+        {"role": "tool", "content": "7", "tool_call_id": "c"},
+        {"role": "assistant", "content": "no", "reasoning_content": "why"},
+    ]
+    assert template_tools(request) == [TOOL]
+    assert template_tools(parse_chat(chat(tools=[TOOL], tool_choice="none"))) is None
+    assert template_tools(parse_chat(chat())) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "param", "code"),
+    [
+        (
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}],
+            },
+            "'messages[1].content[1]' is of type 'image_url'; this model takes text only.",
+            "messages[1].content[1]",
+            "unsupported_content",
+        ),
+        (
+            {"role": "user", "content": [{"type": "text"}]},
+            "Missing required parameter: 'messages[1].content[0].text'.",
+            "messages[1].content[0].text",
+            "missing_required_parameter",
+        ),
+        (
+            {"role": "user"},
+            "Missing required parameter: 'messages[1].content'.",
+            "messages[1].content",
+            "missing_required_parameter",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "[1"}}]},
+            "'messages[1].tool_calls[0].function.arguments' is not a JSON object in a string.",
+            "messages[1].tool_calls[0].function.arguments",
+            "invalid_value",
+        ),
+    ],
+)
+def test_messages_that_no_template_takes(message, said, param, code):
+    request = parse_chat(chat(messages=[USER, message]))
+    assert refusal(lambda _: template_messages(request), b"") == (said, param, code)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    [*msgspec.structs.asdict(parse_chat(chat())), "prompt", "best_of", "echo", "suffix", "x"]
+)
+
+
+@given(st.dictionaries(FIELDS, JSON, max_size=4), st.booleans())
+def test_anything_else_is_a_400(fields, whole):
+    """Whatever a field holds, the answer is a request or a refusal, and what is taken can be used."""
+    base = {"model": "m", "messages": [USER], "prompt": "p"} if whole else {}
+    parsers: list[tuple[Callable[[bytes], AnyRequest], str]] = [
+        (parse_chat, "prompt"),
+        (parse_completion, "messages"),
+    ]
+    for parse, unwanted in parsers:
+        document = {name: value for name, value in {**base, **fields}.items() if name != unwanted}
+        statuses = []
+        try:
+            request = parse(json.dumps(document).encode())
+            sampling(request, FEATURES)
+            if isinstance(request, ChatRequest):
+                template_messages(request)
+        except ApiError as error:
+            statuses.append(error.status)
+        assert statuses in ([], [400])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_400(body):
+    assert refusal(parse_chat, body)[0]
+    assert refusal(parse_completion, body)[0]
