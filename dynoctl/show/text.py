@@ -5,8 +5,8 @@ In: values of `plan`. Out: rich renderables or plain lines; nothing is printed h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, Rung
@@ -167,6 +167,25 @@ def proof_line(proof: Proof) -> str:
     """What the proving request did."""
     path = f", prefilled by {proof.remote_prefill}" if proof.remote_prefill else ""
     return f"a token came back from {proof.worker}{path} in {proof.milliseconds:.0f} ms"
+
+
+def models_table(models: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a name that clients may ask for."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    for heading in ("NAME", "MODEL", "ENGINE", "LONGEST", "READY", "WORKERS"):
+        table.add_column(heading, no_wrap=heading != "WORKERS", overflow="fold")
+    for one in models:
+        table.add_row(
+            one["name"],
+            one["model"] if one["model"] != one["name"] else "-",
+            one["engine"],
+            str(one["max_model_len"]),
+            f"{one['ready']}/{len(one['workers'])}",
+            ", ".join(one["workers"]),
+        )
+    return table
 
 
 def next_lines(address: str, cluster: str) -> Iterator[str]:

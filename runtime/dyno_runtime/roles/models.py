@@ -2,7 +2,7 @@
 
 In: settings, words. Out: a JSON object on standard output; a sentence on standard error, and status 1, where it
 cannot be done. `add NAME [MODEL]` gives a further name to a model that workers serve, `remove NAME` takes away one
-that was added.
+that was added; with `--dry-run` behind them they only say whether they would.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ async def manage(settings: ProcessSettings, words: list[str]) -> object:
 
 async def _do(store: EtcdStore, cluster: str, words: list[str]) -> object:
     view, names = await _read(store, cluster)
-    match words:
+    dry_run = words[-1:] == ["--dry-run"]
+    match words[:-1] if dry_run else words:
         case ["list"]:
             return {"models": listed(view, names.added)}
         case ["add", name]:
-            return await _add(store, cluster, name, _only_model(view), view, names)
+            return await _add(store, cluster, name, _only_model(view), view, names, dry_run)
         case ["add", name, model]:
-            return await _add(store, cluster, name, model, view, names)
+            return await _add(store, cluster, name, model, view, names, dry_run)
         case ["remove", name]:
-            return await _remove(store, cluster, name, view, names)
+            return await _remove(store, cluster, name, view, names, dry_run)
         case _:
             raise Refused("models: say list, add NAME [MODEL] or remove NAME")
 
@@ -119,7 +120,7 @@ def _only_model(view: View) -> str:
 
 
 async def _add(
-    store: EtcdStore, cluster: str, name: str, model: str, view: View, names: Names
+    store: EtcdStore, cluster: str, name: str, model: str, view: View, names: Names, dry_run: bool
 ) -> dict[str, object]:
     if not name or not name.isprintable() or len(name) > MAX_NAME_CHARS:
         raise Refused(f"a name has 1 to {MAX_NAME_CHARS} printable characters")
@@ -130,11 +131,14 @@ async def _add(
     if model not in models:
         raise Refused(f"no worker serves {model!r}; there is {', '.join(models) or 'none'}")
     added = ModelName(model, lease_id(secrets.randbits(62) + 1))
-    await store.hold(added.lease, NAME_TTL_S, {model_key(cluster, name): encode_model_name(added)})
+    if not dry_run:
+        await store.hold(added.lease, NAME_TTL_S, {model_key(cluster, name): encode_model_name(added)})
     return {"added": name, "model": model}
 
 
-async def _remove(store: EtcdStore, cluster: str, name: str, view: View, names: Names) -> dict[str, object]:
+async def _remove(
+    store: EtcdStore, cluster: str, name: str, view: View, names: Names, dry_run: bool
+) -> dict[str, object]:
     workers = [one.place for one in view.of("decode") if one.model == name]
     if workers:
         raise Refused(
@@ -144,5 +148,6 @@ async def _remove(store: EtcdStore, cluster: str, name: str, view: View, names: 
     if name not in names.added:
         known = sorted({*names.added, *(one.model for one in view.of("decode"))})
         raise Refused(f"there is no model {name!r}; there is {', '.join(known) or 'none'}")
-    await store.remove(model_key(cluster, name))
+    if not dry_run:
+        await store.remove(model_key(cluster, name))
     return {"removed": name, "model": names.added[name].model}
