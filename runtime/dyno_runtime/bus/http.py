@@ -41,8 +41,7 @@ class Limits:
     sweep_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One whole request. Header names are lower case; of equal ones the last counts."""
 
     method: str

@@ -196,12 +196,7 @@ class Api:
         head = Head(f"{'chatcmpl' if chat else 'cmpl'}-{name}", int(wall_s()), request.model)
         form = Form(chat, bool(request.stream), request.include_usage, wishes.logprobs)
         visit = Visit(exchange, head, form, text, self._pump, self._over)
-        stop = Stop(
-            wishes.stop_strings,
-            frozenset(wishes.stop_tokens) | (frozenset() if wishes.ignore_eos else text.eos_ids),
-            wishes.min_tokens,
-            wishes.include_stop,
-        )
+        stop = _stop(wishes, text)
         eager = form.stream or bool(stop.strings or stop.tokens)
         headers = exchange.request.headers
         echo = not isinstance(request, ChatRequest) and bool(request.echo)
@@ -244,13 +239,22 @@ class Api:
         self._timer = loop.call_later(LOOK_S, self._look)
 
 
+def _stop(wishes: Wishes, text: TextModel) -> Stop:
+    """What ends its answers here."""
+    ids = frozenset() if wishes.ignore_eos else text.eos_ids
+    if wishes.stop_tokens:
+        ids |= frozenset(wishes.stop_tokens)
+    return Stop(wishes.stop_strings, ids, wishes.min_tokens, wishes.include_stop)
+
+
 def _room(request: AnyRequest, offer: Offer, prompt: Prompt) -> int:
     """How many tokens the answer may have. Raises ApiError (400)."""
     count, asked, longest = len(prompt.tokens), request.longest_answer, offer.longest_tokens
+    param = "messages" if isinstance(request, ChatRequest) else "prompt"
     if count == 0:
-        raise invalid("The prompt is empty.", "messages" if isinstance(request, ChatRequest) else "prompt")
+        raise invalid("The prompt is empty.", param)
     if count + (asked or 1) > longest:
-        raise too_long(count, asked, longest)
+        raise too_long(count, asked, longest, param)
     if asked is not None:
         return asked
     room = longest - count

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from dyno_runtime.bus.http import Exchange, Header
 from dyno_runtime.openai.answers import Head, Usage, chat_answer, completion_answer, usage
@@ -46,8 +47,7 @@ class Pump:
             choice.flush()
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True, gc=False):
     """How the answer is told. `logprobs` is how many alternatives are shown, None: no log-probabilities."""
 
     chat: bool

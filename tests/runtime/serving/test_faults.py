@@ -82,17 +82,18 @@ def test_a_client_that_leaves_frees_the_engine(mocks: Cluster):
     mocks.add("node1", "decode", args=SLOW)
     mocks.ready()
 
-    def load() -> dict[str, int]:
-        body = json.dumps({"model": "mock-model", "messages": messages("hi")}).encode()
-        told = post(front.url, "/debug/route", body).json
-        return {name: told["workers"][0][name] for name in ("running", "queued_tokens")}
+    def load() -> list[float]:
+        told = post(front.url, "/debug/route", {"model": "mock-model", "messages": messages("hi")}).json
+        return [told["workers"][0][name] for name in ("running", "waiting", "usage")]
 
     socks = [half_open(front, {"messages": messages("hi"), "max_tokens": 2000, "n": 2}) for _ in range(5)]
     wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 5, "5 in flight")
+    wait_for(lambda: load()[0] == 10, "10 jobs run")
     for sock in socks:
         assert b"200 OK" in sock.recv(1000)
         sock.close()
     wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 0, "nobody in flight", 2)
+    wait_for(lambda: load() == [0, 0, 0], "engine and KV are free", 2)
     assert figures(front)['dyno_requests_total{status="499"}'] == 5
 
 
