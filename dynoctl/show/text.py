@@ -5,6 +5,8 @@ In: values of `plan`. Out: rich renderables or plain lines; nothing is printed h
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -188,10 +190,16 @@ def models_table(models: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def next_lines(address: str, cluster: str) -> Iterator[str]:
-    """What to do with a cluster that is up."""
+def next_lines(address: str, cluster: str, model: str | None) -> Iterator[str]:
+    """What to do with a cluster that is up; `model` is one that can be asked for, None for the engine hello."""
     yield ""
     yield f"address  {address}"
-    yield f"try      curl -s {address}/generate -H 'Content-Type: application/json' \\"
-    yield """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'"""
+    if model is None:
+        yield f"try      curl -s {address}/generate -H 'Content-Type: application/json' \\"
+        yield """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'"""
+    else:
+        messages = [{"role": "user", "content": "Tell me a joke"}]
+        body = json.dumps({"model": model, "stream": True, "messages": messages})
+        yield f"try      curl -sN {address}/v1/chat/completions -H 'Content-Type: application/json' \\"
+        yield f"           -d {shlex.quote(body)}"
     yield f"next     dynoctl status {cluster}  |  dynoctl logs {cluster} --follow  |  dynoctl down {cluster}"
