@@ -118,9 +118,9 @@ def page(requests: int, seeds: int) -> str:
     agent = [trace(AGENT, requests, seed) for seed in range(1, seeds + 1)]
     command = "python -m benchmarks.routing_study --write"
     parts = [f"{seeds} traces of {requests:,} requests each; made by `{command}`."]
-    for title, traces in (("conversation-like", conversation), ("agent-like", agent)):
+    for title, traces in (("A conversation-like", conversation), ("An agent-like", agent)):
         rows = [[f"`{policy}`", *study(policy, traces).cells()] for policy in POLICIES]
-        parts += [f"A {title} trace, one router:", table(["policy", *HEADINGS], rows)]
+        parts += [f"{title} trace, one router:", table(["policy", *HEADINGS], rows)]
     parts.append("Several routers side by side, each with a part of the requests (conversation-like):")
     several: list[list[str]] = []
     for routers in (1, 2, 4, 8):

@@ -18,6 +18,7 @@ from dynoctl.plan.steps import Plan
 from dynoctl.probe import ready, token
 from dynoctl.probe.services import prove_services
 from dynoctl.remote import node_program
+from dynoctl.remote.addresses import addresses
 from dynoctl.remote.execute import Events, Means, execute
 from dynoctl.show import json as show_json
 from dynoctl.show import text
@@ -198,7 +199,8 @@ def address(session: Session) -> str:
         placement for placement in session.target.topology.placements if placement.role == "frontend"
     )
     machine = session.target.topology.machines[frontend.node]
-    return f"http://{machine.address}:{frontend.port}"
+    found = addresses({frontend.node: machine}, session.dialler, look_up=False)
+    return f"http://{found[frontend.node]}:{frontend.port}"
 
 
 def _outcome(run: Run, terminal: Terminal, seconds: float, *, json: bool) -> None:

@@ -72,7 +72,7 @@ class HostKeys:
             raise HostKeyUnknown(
                 target.node,
                 f"the host key of {target.where} is not known yet ({key}), and only `dynoctl up` pins keys",
-                next="dynoctl up",
+                next=target.login,  # what a person accepts there counts here
             )
 
     def _pinned(self, target: Target) -> list[Entry]:

@@ -48,7 +48,7 @@ def written(folder: Path, name: str, wheelhouse: Path, hosts: Mapping[str, Host]
         "model": {"id": "hello"},
         "engine": {"kind": "hello"},
         "ssh": {"user": first.user, "key": str(first.key), "connect_timeout_s": CONNECT_TIMEOUT_S},
-        "install": {"wheelhouse": str(wheelhouse)},
+        **({} if "python" in parts else {"install": {"wheelhouse": str(wheelhouse)}}),
         "nodes": {node: {"host": host.address} for node, host in hosts.items()},
         "services": {"etcd": next(iter(hosts)), "nats": next(iter(hosts))},
         **parts,

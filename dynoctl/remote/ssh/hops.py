@@ -20,6 +20,7 @@ from dynoctl.remote.target import Target
 
 COMMANDS = 8  # each ProxyCommand is a connection of its own, often through the same bastion
 GIVE_UP_S = 30.0
+ON_THE_WAY = "on the way to it, "
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Hops:
                 hop.link = self._connect(hops[-1], self._through(node, hops[:-1]))
             except DynoctlError as error:
                 hop.failure, hop.failed_at = error, time.monotonic()
-                raise
+                raise _for(node, error) from error
             return hop.link
 
     def _connect(self, target: Target, through: Link | None) -> Link:
@@ -83,8 +84,8 @@ class Hops:
 
 
 def _for(node: str, error: DynoctlError) -> DynoctlError:
-    """The same failure, told of another node behind the same hop."""
+    """A hop's failure, told of a node behind it."""
     if not isinstance(error, NodeError):
         return error
-    message = error.message.removeprefix(f"{error.node}: ")
-    return type(error)(node, message, detail=error.detail, next=error.next)
+    message = error.message.removeprefix(f"{error.node}: ").removeprefix(ON_THE_WAY)
+    return type(error)(node, f"{ON_THE_WAY}{message}", detail=error.detail, next=error.next)

@@ -98,8 +98,19 @@ def test_every_node_is_watched_until_its_engines_are_loaded() -> None:
         "expects": {"by": ["frontend", "processor", "router"], "counts": {"decode": 2}},
         "stuck_s": 60.0,
         "deadline_s": 3600.0,
+        "ends": {},
     }
     assert all(timeout_s > 3600 for timeout_s in nodes.timeouts)
+
+
+def test_ends_that_were_known_before_are_told_to_their_node() -> None:
+    nodes = Nodes(n1=ready, n2=ready)
+    board = Board(SPECS, lambda states, one: None)
+    climb(SPECS, board, nodes.watch, nodes.fan, {("n2", "decode-0"): 3})
+    assert {node: request["ends"] for node, request in nodes.requests.items()} == {
+        "n1": {},
+        "n2": {"decode-0": 3},
+    }
 
 
 ENDS = {

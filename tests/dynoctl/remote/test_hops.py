@@ -84,7 +84,9 @@ def test_a_bastion_that_is_down_is_told_for_each_node_and_tried_once(sshd: Start
     for name in names:
         error = outcomes[name]
         assert isinstance(error, Unreachable)
-        assert error.message == f"{name}: 127.0.0.1:{port} refused the connection (is sshd running there?)"
+        assert error.message == (
+            f"{name}: on the way to it, 127.0.0.1:{port} refused the connection (is sshd running there?)"
+        )
         assert error.next == f"ssh -p {port} me@bastion"
 
 
@@ -115,7 +117,8 @@ def test_a_bastion_that_forbids_it(sshd: Start, reach: Reach) -> None:
 def test_a_bastion_whose_key_is_unknown_is_not_trusted(sshd: Start, reach: Reach) -> None:
     bastion, server = sshd(), sshd()
     config = f"{block('bastion', bastion)}Host 127.0.0.1\n ProxyJump bastion\n"
-    with pytest.raises(HostKeyUnknown, match=f"n1: the host key of 127.0.0.1:{bastion.port} is not known"):
+    why = f"n1: on the way to it, the host key of 127.0.0.1:{bastion.port} is not known"
+    with pytest.raises(HostKeyUnknown, match=why):
         reach.to(server, config=config, pin=False).to("n1")
 
 

@@ -138,7 +138,7 @@ class TestVerify:
         assert caught.value.message == (
             f"n1: the host key of gpu1:22 is not known yet ({ONE}), and only `dynoctl up` pins keys"
         )
-        assert caught.value.next == "dynoctl up"
+        assert caught.value.next == "ssh me@gpu1"
 
     def test_a_file_without_a_last_newline_is_continued_properly(self, tmp_path: Path) -> None:
         (tmp_path / "known_hosts").write_text(f"gpu1 {ONE.text}")
