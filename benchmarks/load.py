@@ -1,7 +1,7 @@
-"""A closed-loop load generator for OpenAI servers: so many clients, each asks again as soon as it is answered.
+"""A closed-loop load generator for OpenAI servers: so many clients, each asks again once it is answered.
 
-In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. One connection a client, answers parsed
-by httptools alone; events are counted, not decoded.
+In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. One connection a client, answers
+parsed by httptools alone; events are counted, not decoded.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def sent(session: Session) -> Session:
 
 def answered(session: Session) -> Session:
     """A first piece of the answer came and was passed on."""
-    return replace(session, begun=True, attempts=0)
+    return replace(session, begun=True, attempts=0, excluded=frozenset())
 
 
 def failed(session: Session, instance: LeaseId, failure: Failure) -> Retry | GiveUp:

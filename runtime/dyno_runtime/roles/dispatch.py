@@ -6,7 +6,8 @@ that a router chooses, else, where no router answers, the next in turn.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from typing import Any
 
 from dyno_runtime.bus.base import Call, CallFailed, Sink
 from dyno_runtime.core.blocks import block_hashes, salt
@@ -60,7 +61,7 @@ class Dispatcher:
     def ended(self, order: Order) -> None:
         self.steering.ended(order.id)
 
-    def pick(self, order: Order, session: Session) -> Picked | Awaitable[Picked]:
+    def pick(self, order: Order, session: Session) -> Picked | Coroutine[Any, Any, Picked]:
         view = self._around.members.view
         if view is not self._seen:
             self._look(view)

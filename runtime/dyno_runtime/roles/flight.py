@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import Literal, Protocol
+from collections.abc import Coroutine
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -51,7 +51,7 @@ class Tower(Protocol):
 
     suspects: Suspects
 
-    def pick(self, order: Order, session: Session) -> Picked | Awaitable[Picked]:
+    def pick(self, order: Order, session: Session) -> Picked | Coroutine[Any, Any, Picked]:
         """Where to. Raises CallFailed."""
 
     def open(self, to: Address, body: Body, sink: Sink) -> Call:
@@ -68,6 +68,7 @@ class Flight:
     """See the module. `worker` is where the current attempt went; it is a `Call` and a `Sink` itself."""
 
     __slots__ = (
+        "_attempt",
         "_call",
         "_failure",
         "_fresh",
@@ -86,11 +87,12 @@ class Flight:
         self._order = order
         self._sink: Sink | None = sink
         self._session = Session(pinned=order.target is not None, resumable=True)
+        self._attempt = 0
         self._made: list[Token] = []
         self._fresh = True  # this attempt has told nothing yet
         self._failure: Failure | None = None
         self._call: Call | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Picked] | None = None
 
     @property
     def prompt(self) -> list[Token]:
@@ -107,16 +109,20 @@ class Flight:
         if isinstance(picked, Picked):
             self._send(picked)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._await(picked))
+            self._task = asyncio.get_running_loop().create_task(picked)
+            self._task.add_done_callback(self._picked)
 
-    async def _await(self, picking: Awaitable[Picked]) -> None:
-        try:
-            picked = await picking
-        except CallFailed as error:
-            self._refused(error.failure)
+    def _picked(self, task: asyncio.Task[Picked]) -> None:
+        if task.cancelled() or self._sink is None:
             return
-        if self._sink is not None:
-            self._send(picked)
+        error = task.exception()
+        if error is None:
+            self._send(task.result())
+        elif isinstance(error, CallFailed):
+            self._refused(error.failure)
+        else:
+            log.error("choosing a worker failed", exc_info=error)
+            self._finish(Failure("engine", "choosing a worker failed; the log says why"))
 
     def _refused(self, failure: Failure) -> None:
         """Nobody is left; the last one's own words say more than that."""
@@ -126,6 +132,7 @@ class Flight:
     def _send(self, picked: Picked) -> None:
         self._session = sent(self._session)
         self._fresh = True
+        self._attempt += 1
         self.worker = picked.worker
         order = self._continued(picked.matched_tokens)
         self._call = self._tower.open(picked.worker.stream, order, self)
@@ -142,8 +149,10 @@ class Flight:
                 max_tokens=None if most is None else most - len(made),
                 min_tokens=max(0, sampling.min_tokens - len(made)),
             )
+        # Another name each time: the prefill queue takes a name once, and a worker may still have the last attempt.
+        name = order.id if self._attempt == 1 else f"{order.id}~{self._attempt}"
         return Generate(
-            order.id, tokens, order.prefill, matched_tokens, sampling, len(made), order.salt, order.blocks
+            name, tokens, order.prefill, matched_tokens, sampling, len(made), order.salt, order.blocks
         )
 
     # ---- Sink

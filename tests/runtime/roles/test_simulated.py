@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Literal
 
 import pytest
 
@@ -16,7 +17,9 @@ from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.memory.network import MemoryTransport, Network
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
+from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.hello import HelloEngine
+from dyno_runtime.engine.mock.engine import MockEngine
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
@@ -40,6 +43,9 @@ from dyno_runtime.wire.messages import Address, Ask, Body, Delta, Failure, Gener
 PARTS: dict[RoleName, type[Part]] = {"router": Router, "decode": Decode, "prefill": Prefill}
 
 
+MOCK = {"speedup": 20.0}
+
+
 class Sim:
     """What all processes of one run share."""
 
@@ -49,6 +55,7 @@ class Sim:
         self.kv = Kv()
         self.broker = Broker(ack_wait_s=0.2)
         self.members: list[Member] = []
+        self.kind: Literal["hello", "mock"] = "hello"
 
     async def add(self, *roles: RoleName) -> Member:
         member = Member(self, len(self.members) + 1, roles)
@@ -79,14 +86,18 @@ class Member:
             services=Services((), ""),
             stream=Endpoint(self.address.host, self.address.port),
             model=Model("hello"),
-            engine=Engine("hello"),
+            engine=Engine(sim.kind, block_size=16, args=MOCK if sim.kind == "mock" else {}),
             health_path="",
             routing=Routing("round_robin"),
             disagg=Disagg("always", prefill_timeout_s=0.5),
         )
         self.transport = MemoryTransport(sim.network, self.address)
         self.peers = Peers(self.transport)
-        engine = HelloEngine({"hostname": self.lease, "generate_s": 0.005, "prefill_s": 0.002})
+        engine: HelloEngine | MockEngine
+        if sim.kind == "mock":
+            engine = MockEngine(settings.engine, block_hashes)
+        else:
+            engine = HelloEngine({"hostname": self.lease, "generate_s": 0.005, "prefill_s": 0.002})
         self.engine = engine
         self.view = Members(self.members_changed)
         self.registry = Registry(MemoryStore(sim.kv), Lease("sim", self.lease, 0.3, 60.0), rng, self.view)
@@ -106,12 +117,13 @@ class Member:
 
     async def start(self) -> None:
         await self.transport.listen(self.peers.serve)
+        await self.engine.load()
         for part in self.parts:
             await part.start()
             self.tasks.append(asyncio.create_task(part.run()))
         self.registry.announce(
             *(
-                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello")
+                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello", block_size=16)
                 for p in self.parts
             )
         )
@@ -125,7 +137,8 @@ class Member:
 
     @property
     def in_flight(self) -> int:
-        return sum(part.in_flight for part in self.parts) + self.engine.stats().running
+        stats = self.engine.stats()
+        return sum(part.in_flight for part in self.parts) + stats.running + stats.waiting
 
     async def close(self) -> None:
         for part in self.parts:

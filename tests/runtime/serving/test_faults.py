@@ -1,4 +1,4 @@
-"""Streams that go on whatever happens to workers, clients that leave or do not read, prefill that comes from elsewhere."""
+"""Streams that go on whatever happens to workers, clients that leave or do not read, prefill from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -196,8 +197,9 @@ def test_two_thousand_open_streams_and_idle_connections_are_cheap(mocks: Cluster
     assert front.process is not None
 
     def resident_kb() -> int:
-        with open(f"/proc/{front.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        assert front.process is not None
+        status = Path(f"/proc/{front.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
     async def idle(count: int) -> int:
         before = resident_kb()
