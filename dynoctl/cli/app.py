@@ -116,8 +116,8 @@ def logs(
 
 models = typer.Typer(
     help="Show, add and remove the names that clients may ask for.",
-    no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models, name="models")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for; compared whole.")]
@@ -151,7 +151,7 @@ def add_model(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> int:
-    """Give a model that is served a further name, at once and for as long as it is served."""
+    """Give a model a further name, for as long as it is served."""
     from dynoctl.cli.models import add_model as verb
 
     return verb(name, target, overrides or [], model, dry_run=dry_run, json=json)
