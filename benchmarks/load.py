@@ -117,7 +117,7 @@ class Load:
         where = urlsplit(url)
         loop = asyncio.get_running_loop()
         for _ in range(self._clients):
-            await loop.create_connection(lambda: Client(self), where.hostname, where.port)
+            await loop.create_connection(lambda: Client(self), where.hostname or "", where.port or 80)
         await asyncio.sleep(warm_s)
         self.figures = Figures()
         start_s, cpu_s = time.perf_counter(), _own_cpu_s()

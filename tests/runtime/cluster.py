@@ -128,7 +128,7 @@ class Cluster:
             model=self.model,
             engine=engine,
             health_path=str(folder / "health.json"),
-            http=Endpoint("127.0.0.1", free_port()) if "frontend" in roles else None,
+            http=more.pop("http", Endpoint("127.0.0.1", free_port()) if "frontend" in roles else None),
             routing=self.routing,
             disagg=self.disagg,
             **more,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -93,7 +93,7 @@ class Member:
         )
         self.transport = MemoryTransport(sim.network, self.address)
         self.peers = Peers(self.transport)
-        engine: HelloEngine | MockEngine
+        engine: Any
         if sim.kind == "mock":
             engine = MockEngine(settings.engine, block_hashes)
         else:
@@ -138,7 +138,7 @@ class Member:
     @property
     def in_flight(self) -> int:
         stats = self.engine.stats()
-        return sum(part.in_flight for part in self.parts) + stats.running + stats.waiting
+        return sum(part.in_flight for part in self.parts) + int(stats.running + stats.waiting)
 
     async def close(self) -> None:
         for part in self.parts:

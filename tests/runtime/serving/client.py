@@ -55,14 +55,13 @@ class Said:
         return str(reasons[0])
 
 
-def post(url: str, path: str, body: Any, *, timeout_s: float = 30.0, **headers: str) -> Said:
-    """One POST on a connection of its own; header names with underscores for dashes."""
+def post(url: str, path: str, body: Any, headers: dict[str, str] | None = None) -> Said:
+    """One POST on a connection of its own."""
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60.0)
     try:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("POST", path, data, {"content-type": "application/json", **named})
+        connection.request("POST", path, data, {"content-type": "application/json", **(headers or {})})
         answer = connection.getresponse()
         return Said(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
     finally:
@@ -72,9 +71,9 @@ def post(url: str, path: str, body: Any, *, timeout_s: float = 30.0, **headers: 
 def chat(url: str, said: str, *, headers: dict[str, str] | None = None, **more: Any) -> Said:
     """A chat request with one message."""
     body = {"model": "mock-model", "messages": [{"role": "user", "content": said}], **more}
-    return post(url, "/v1/chat/completions", body, **(headers or {}))
+    return post(url, "/v1/chat/completions", body, headers)
 
 
 def complete(url: str, prompt: Any, *, headers: dict[str, str] | None = None, **more: Any) -> Said:
     """A completion."""
-    return post(url, "/v1/completions", {"model": "mock-model", "prompt": prompt, **more}, **(headers or {}))
+    return post(url, "/v1/completions", {"model": "mock-model", "prompt": prompt, **more}, headers)

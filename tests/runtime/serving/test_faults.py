@@ -117,6 +117,42 @@ def test_remote_prefill_and_the_same_answer(mocks: Cluster, mode):
     assert local.text() == remote.text()
 
 
+def test_a_worker_may_serve_both_roles(mocks: Cluster):
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    mocks.add("node1", "decode", "prefill")
+    mocks.add("node2", "decode", "prefill")
+    mocks.ready()
+    told = [chat(front.url, f"prompt number {number}", max_tokens=9, seed=1) for number in range(8)]
+    assert {one.headers["x-dyno-prefill"].split(":")[0] for one in told} == {"remote"}
+    assert {one.json["usage"]["completion_tokens"] for one in told} == {9}
+
+
+def test_a_prefill_worker_that_dies_or_hangs_means_a_local_prefill(mocks: Cluster):
+    mocks.disagg = Disagg(mode="always", prefill_timeout_s=1.0)
+    front = mocks.add("node1", "frontend", "processor", "router")
+    mocks.add("node1", "decode")
+    mocks.add("node2", "prefill", args={"faults": {"hang": True}})
+    mocks.ready()
+    hung = chat(front.url, "hello", max_tokens=9, seed=1)
+    assert hung.headers["x-dyno-prefill"] == "local"
+    mocks.units[-1].end(signal.SIGKILL)
+    dead = chat(front.url, "hello", max_tokens=9, seed=1)
+    assert (dead.headers["x-dyno-prefill"], dead.text()) == ("local", hung.text())
+
+
+def test_two_processes_share_one_port(mocks: Cluster):
+    first = mocks.add("node1", "frontend", "processor", "router", http_workers=2)
+    mocks.add("node1", "decode")
+    second = mocks.add("node1", "frontend", "processor", "router", http=first.settings.http, http_workers=2)
+    mocks.ready()
+    # The system spreads connections by their ports: of 40, each process gets some.
+    ids = {chat(first.url, "hi", max_tokens=1).json["id"].split("-")[1] for _ in range(40)}
+    assert len(ids) == 2
+    assert second.end() == 0
+    assert {chat(first.url, "hi", max_tokens=1).status for _ in range(10)} == {200}
+
+
 def test_a_reader_that_sleeps_costs_no_memory_and_gets_everything(mocks: Cluster):
     front = mocks.add("node1", "frontend", "processor", "router")
     mocks.add("node1", "decode", args={"speedup": "inf"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.servers
 A, B = "node1/decode-0", "node2/decode-1"
 
 
-def brought_up(mocks: Cluster, routers: int = 1, **more: object) -> list[Unit]:
+def brought_up(mocks: Cluster, routers: int = 1, **more: Any) -> list[Unit]:
     """Fused frontends, and two workers."""
     fronts = [mocks.add("node1", "frontend", "processor", "router") for _ in range(routers)]
     # Places sort in the order in which they were added.
@@ -26,8 +28,16 @@ def brought_up(mocks: Cluster, routers: int = 1, **more: object) -> list[Unit]:
     mocks.add("node2", "decode", **more)
     mocks.ready()
     for front in fronts:
-        wait_for(lambda front=front: len(route(front, [1])["workers"]) == 2, "the router sees two workers")
+        wait_for(partial(_sees_two, front), "the router sees two workers")
     return fronts
+
+
+def _sees_two(front: Unit) -> bool:
+    return len(route(front, [1])["workers"]) == 2
+
+
+def _knows(front: Unit, prompt: list[int]) -> bool:
+    return bool(route(front, prompt)["matched_tokens"] == len(prompt) - 1)
 
 
 def test_prompts_that_begin_alike_stay_together_and_the_hit_rate_rises(mocks: Cluster):
@@ -217,6 +227,6 @@ def test_routing_is_as_good_without_nats(own_nats, mocks: Cluster):
     for number in range(4):
         prompt = tokens(*range(100 * number, 100 * number + 10))
         place = ask(front, prompt).headers["x-dyno-worker"]
-        wait_for(lambda prompt=prompt: route(front, prompt)["matched_tokens"] == 160, "it is heard of")
+        wait_for(partial(_knows, front, prompt), "it is heard of")
         said = ask(front, prompt)
         assert (said.headers["x-dyno-worker"], cached(said)) == (place, 160)
