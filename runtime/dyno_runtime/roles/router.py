@@ -45,6 +45,7 @@ class Router(Part):
         self._following: dict[LeaseId, Following] = {}
         self._open: dict[str, tuple[str, float]] = {}  # the model, and when it is over at the latest
         self._replicas: set[LeaseId] = set()
+        self._timer: asyncio.TimerHandle | None = None
         around.beside.router = self
 
     async def start(self) -> None:
@@ -53,11 +54,7 @@ class Router(Part):
         peers.on(Went, self._on_went)
         peers.on(Explain, self._on_explain)
         peers.on(Learned, self._on_learned)
-
-    async def run(self) -> None:
-        while not self.draining:
-            self._tick()
-            await asyncio.sleep(TICK_S)
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     @property
     def in_flight(self) -> int:
@@ -65,6 +62,8 @@ class Router(Part):
         return 0
 
     async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for following in self._following.values():
             following.close()
         self._following.clear()
@@ -153,6 +152,7 @@ class Router(Part):
         workers = {one.lease: one for one in view.of("decode")}
         for lease in self._following.keys() - workers.keys():
             self._following.pop(lease).close()
+        self._drop_choosers()
         for lease, instance in workers.items():
             known = self._following.get(lease)
             if known is None:
@@ -160,10 +160,17 @@ class Router(Part):
                 self._following[lease] = Following(self.around.peers, chooser, instance)
             elif known.instance != instance:
                 known.changed(instance)
-        for model in self.choosers.keys() - {one.model for one in workers.values()}:
-            del self.choosers[model]
         self._greet_replicas()
         self._note_problem()
+
+    def _drop_choosers(self) -> None:
+        """Forget models whose workers are gone; those that the last of them kept out begin afresh."""
+        for model, chooser in list(self.choosers.items()):
+            of_it = [lease for lease, one in self._following.items() if one.chooser is chooser]
+            if all(self._following[lease].problem for lease in of_it):
+                for lease in of_it:
+                    self._following.pop(lease).close()
+                del self.choosers[model]
 
     def config_changed(self) -> None:
         """The policy or the limits of a model may be others now."""
@@ -188,7 +195,8 @@ class Router(Part):
         self.problem = next((problem for problem in problems if problem), None)
 
     def _tick(self) -> None:
-        now_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
         while self._open:
             request, (_, until_s) = next(iter(self._open.items()))
             if until_s > now_s:
@@ -198,6 +206,7 @@ class Router(Part):
         for chooser in self.choosers.values():
             for lease, ask in chooser.tick(now_s):
                 self._following[lease].ask(ask)
+        self._timer = loop.call_later(TICK_S, self._tick)
 
     # ---- replicas, for `similar`: what each worker was first given
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dyno_runtime.settings import Routing
 from tests.runtime.cluster import Cluster, Unit
@@ -230,3 +231,58 @@ def test_routing_is_as_good_without_nats(own_nats, mocks: Cluster):
         wait_for(partial(_knows, front, prompt), "it is heard of")
         said = ask(front, prompt)
         assert (said.headers["x-dyno-worker"], cached(said)) == (place, 160)
+
+
+@pytest.mark.parametrize("policy", ["kv", "round_robin", "random"])
+def test_many_at_once_through_two_routers_are_all_answered(mocks: Cluster, policy: Any):
+    """The reference's first case: 100 requests at once, alternating between two routers, two workers."""
+    mocks.routing = Routing(policy)
+    one, two = brought_up(mocks, routers=2)
+    with ThreadPoolExecutor(50) as pool:
+        said = list(pool.map(lambda n: ask((one, two)[n % 2], tokens(n % 10, n)), range(100)))
+    assert {answer.status for answer in said} == {200}
+    assert {answer.headers["x-dyno-worker"] for answer in said} == {A, B}
+    for front in (one, two):
+        wait_for(partial(_idle, front), "nothing is in flight")
+
+
+def _idle(front: Unit) -> bool:
+    told = route(front, [1])
+    busy = [one for one in told["workers"] if one["running"] or one["waiting"] or one["queued_tokens"]]
+    return told["in_flight"] == 0 and not busy
+
+
+def test_without_a_router_workers_take_turns_and_debug_route_says_so(mocks: Cluster):
+    front = mocks.add("node1", "frontend")
+    mocks.add("node1", "decode")
+    mocks.add("node2", "decode")
+    mocks.ready()
+    used = [ask(front, tokens(1, 2, 3)).headers["x-dyno-worker"] for _ in range(4)]
+    assert used[0] != used[1]
+    assert used[:2] == used[2:]
+    assert route(front, [1]) == {
+        "model": "mock-model",
+        "worker": None,
+        "why": "there is no router: workers take turns",
+        "workers": [],
+    }
+
+
+def test_a_worker_with_other_blocks_gets_nothing_until_it_is_alone(mocks: Cluster):
+    front = mocks.add("node1", "frontend", "processor", "router")
+    first = mocks.add("node1", "decode")
+    mocks.ready()
+    mocks.engine = replace(mocks.engine, block_size=32)
+    mocks.add("node2", "decode")
+    wait_for(lambda: front.sees(decode=2), "both are registered")
+    lease = mocks.units[2].role()["lease"]
+    sentence = (
+        f"node2/decode-1: worker {lease} has blocks of 32 tokens, the others of its model have 16: "
+        "it gets no requests; give all workers of a model the same engine.block_size"
+    )
+    wait_for(lambda: front.health()["roles"]["router"]["problem"] == sentence, "the router says so")
+    assert {ask(front, tokens(n)).headers["x-dyno-worker"] for n in range(6)} == {A}
+    assert first.end() == 0
+    wait_for(lambda: route(front, [1]).get("block_size") == 32, "the other one is alone, and taken")
+    assert ask(front, tokens(1)).headers["x-dyno-worker"] == B
+    assert front.health()["roles"]["router"]["problem"] is None
