@@ -72,7 +72,7 @@ def test_debug_route_says_where_and_why_and_runs_nothing(mocks: Cluster):
     assert (one["model"], one["policy"], one["worker"]) == ("mock-model", "kv", B)
     assert one["why"] == "costs 0.000 s, the least"
     assert (one["tokens"], one["blocks"], one["block_size"], one["in_flight"]) == (65, 4, 16, 0)
-    assert worker(one, A)["score"] == pytest.approx(65 * worker(one, B)["score"])
+    assert worker(one, A)["score"] > worker(one, B)["score"] > 0
     assert (worker(one, A)["matched_tokens"], worker(one, B)["matched_tokens"]) == (0, 64)
     assert worker(one, B)["held_blocks"] >= 4
     assert ask(front, prompt).headers["x-dyno-worker"] == B
@@ -214,7 +214,7 @@ def test_where_all_workers_are_full_the_client_is_told_to_come_back(mocks: Clust
     refused = [one for one in said if one.status == 429]
     assert refused
     assert len(refused) < len(said)
-    assert refused[0].json["error"]["message"] == "all 2 workers that serve mock-model are full"
+    assert refused[0].json["error"]["message"] == "all workers that serve mock-model are full"
     assert refused[0].headers["retry-after"]
     wait_for(lambda: route(front, [1])["in_flight"] == 0, "nothing is in flight")
     put(mocks, "config/routing/mock-model", {"max_usage": None})
