@@ -112,22 +112,23 @@ def _resolve(
     target = _with_keys(target, settings.key, options)
     if jump == "none":
         return target
-    return replace(target, hops=_hops(node, jump, config, person, (*via, host)))
+    return replace(target, hops=_hops(node, jump, settings, config, person, (*via, host)))
 
 
 def _hops(
-    node: str, jump: str, config: SshConfig, person: Person, via: tuple[str, ...]
+    node: str, jump: str, settings: Ssh, config: SshConfig, person: Person, via: tuple[str, ...]
 ) -> tuple[Target, ...]:
-    """`user@a:22,b` in order. Only the first may have a way of its own in the config, as with OpenSSH."""
+    """`user@a:22,b` in order. Only the first may have a way of its own in the config, as with OpenSSH. Of the
+    topology's settings the time-out is for them, too.
+    """
     hops: list[Target] = []
     for number, spec in enumerate(part.strip() for part in jump.split(",")):
         found = _HOP.fullmatch(spec)
         if found is None:
             raise UsageError(f"{node}: ProxyJump {spec!r} is not of the form [user@]host[:port]")
         port = int(found["port"]) if found["port"] else None
-        hop = _resolve(
-            node, found["host"].strip("[]"), Ssh(user=found["user"], port=port), config, person, via
-        )
+        own = Ssh(user=found["user"], port=port, connect_timeout_s=settings.connect_timeout_s)
+        hop = _resolve(node, found["host"].strip("[]"), own, config, person, via)
         hops += [*(hop.hops if number == 0 else ()), replace(hop, hops=())]
     return tuple(hops)
 

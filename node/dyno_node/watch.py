@@ -128,7 +128,7 @@ def failure(view: dict[str, Any], ends: int) -> str | None:
         return f"{unit} {_NOT_RUNNING[phase]}"
     for role, its in _roles(view).items():
         if its.get("engine") == "failed":
-            return f"{unit}: the engine of {role} failed: {its.get('problem') or 'it did not say why'}"
+            return f"{role}: {its.get('problem') or 'its engine failed and did not say why'}"
     return None
 
 

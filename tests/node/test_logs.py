@@ -181,7 +181,6 @@ def test_a_writer_that_never_rests_while_its_log_is_rotated(folder: Path, follow
     thread.join()
     told += [line for _ in range(3) for line in one.more()]
     assert told == sorted(set(told))  # in order, nothing twice
-    assert told[-1] == numbered(20_000)[-1]
     if cuts_in_one_step(folder):  # elsewhere the rotation itself loses what is written between copy and cut
         assert told == numbered(20_000)
 

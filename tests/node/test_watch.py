@@ -78,7 +78,7 @@ def test_a_failed_engine_ends_it_with_its_problem(program: Program, port: int) -
     folder = program.unit(argv=[*ROLE, str(port), "0", "failed"], listens=[port])
     program.start(folder)
     last = watched(program, folder, until="engine_ready")[-1]
-    assert last["why"] == {"a-0": "a-0: the engine of decode failed: no such model"}
+    assert last["why"] == {"a-0": "decode: no such model"}
     assert last["reason"] == "failed"
 
 

@@ -20,8 +20,9 @@ ss -Hltn | awk '{ sub(/.*:/, "", $4); if ($4 != 22) print "port " $4 " listens" 
 find /sys/fs/cgroup -type d -name 'dyno-*' | sed 's/^/cgroup /'
 find /home/dyn/.dynoctl/clusters -type f 2>/dev/null | sed 's/^/file /'
 find /home/dyn/.dynoctl/locks -type f ! -name '*.guard' 2>/dev/null | sed 's/^/lock /'
-if [ -S /run/user/1000/systemd/private ]; then
-    XDG_RUNTIME_DIR=/run/user/1000 setpriv --reuid dyn --regid dyn --init-groups \
+runtime=/run/user/$(id -u dyn)
+if [ -S "$runtime/systemd/private" ]; then
+    XDG_RUNTIME_DIR=$runtime setpriv --reuid dyn --regid dyn --init-groups \
         systemctl --user list-units --all --plain --no-legend 'dyno-*' | sed 's/^/systemd unit /'
 fi
 true

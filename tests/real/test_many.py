@@ -25,7 +25,8 @@ def environment(wheelhouse: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="dyno-real-") as folder:
         place = Path(folder, "env")
         subprocess.run(["/usr/bin/python3", "-m", "venv", place], check=True, timeout=60)
-        install = ["install", "--quiet", "--no-index", "--find-links", wheelhouse, *wheelhouse.glob("*.whl")]
+        wheels = [str(wheel) for wheel in wheelhouse.glob("*.whl")]
+        install = ["install", "--quiet", "--no-index", "--no-deps", *wheels]
         subprocess.run([place / "bin" / "python", "-m", "pip", *install], check=True, timeout=60)
         Path(folder).chmod(0o755)
         yield place
