@@ -25,6 +25,7 @@ Header = tuple[bytes, bytes]
 _STATUS_LINES = {int(one): b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in HTTPStatus}
 _JSON = b"application/json"
 MAX_PIPELINED = 16
+LINGER_S = 2.0  # for a client that still sends what was refused already
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,14 @@ class HttpConnection(asyncio.Protocol):
             self.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
         else:
             current.gone()
-        if self._tcp is not None:
+        if self._tcp is None:
+            return
+        if status in (413, 431) and current is None:
+            # Closing with unread bytes resets the connection, and the client would never see why.
+            self._deaf = True
+            self._tcp.write_eof()
+            self.deadline_s = self._server.now_s() + LINGER_S
+        else:
             self._tcp.close()
 
     def expire(self) -> None:

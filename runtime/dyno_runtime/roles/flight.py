@@ -188,12 +188,8 @@ class Flight:
             self._sink.item(Delta([], "length"))
             self._finish(None)
             return
-        log.info(
-            "%s failed after %d tokens (%s); going on elsewhere",
-            self.worker.place,
-            len(self._made),
-            failure.message,
-        )
+        far = f"after {len(self._made)} tokens" if self._made else "before its first byte"
+        log.info("%s failed %s (%s); retrying", self.worker.place, far, failure.message)
         self._session = verdict.session
         self._failure = failure
         self.start()

@@ -106,6 +106,8 @@ def test_remote_prefill_and_the_same_answer(mocks: Cluster, mode):
     mocks.add("node2", "prefill")
     mocks.ready()
     long = "a prompt that is long enough to be worth the way to another worker, and back " * 4
+    # This one waits until the decode worker, too, knows of the prefill worker.
+    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
     remote = chat(front.url, long, max_tokens=30, seed=4)
     assert remote.headers["x-dyno-prefill"] == "remote:node2/prefill-0"
     short = chat(front.url, "hi", max_tokens=3)
