@@ -14,6 +14,7 @@ from typing import Any
 
 from dyno_runtime.settings import Disagg, Engine, Model, Routing
 from tests.runtime.cluster import Cluster
+from tests.runtime.serving.client import chat
 from tests.servers import Etcd, Nats
 
 MODEL = "mock-model"
@@ -53,6 +54,8 @@ def mocks(
                 cluster.add("node1", "decode")
             cluster.ready(60.0)
             pids = {one.settings.unit: one.process.pid for one in cluster.units if one.process is not None}
+            # The first request waits until the tokenizer is loaded.
+            chat(unit.url, "warm up", max_tokens=1)
             yield Mocks(unit.url, pids)
         finally:
             if cluster is not None:
