@@ -117,7 +117,8 @@ async def test_routers_know_what_workers_hold(seed: int) -> None:
     network = Network(Random(seed + 1), delay_s=(0.0, 0.004), loss=0.01 if seed % 2 else 0.0)
     workers = [Worker(network, number, Random(rng.random())) for number in range(1, 4)]
     routers = [Router(network, number, Random(rng.random())) for number in range(1, 3)]
-    for one in (*workers, *routers):
+    everybody: list[Worker | Router] = [*workers, *routers]
+    for one in everybody:
         await one.transport.listen(one.peers.serve)
     for router in routers:
         for worker in workers:
@@ -155,5 +156,5 @@ async def test_routers_know_what_workers_hold(seed: int) -> None:
                 following.close()
         for worker in workers:
             worker.telling.stop()
-        for one in (*workers, *routers):
+        for one in everybody:
             await one.transport.close()
