@@ -29,6 +29,7 @@ from dyno_runtime.wire.messages import (
 )
 
 MAX_OUTBOX = 65_536  # envelopes that wait for a peer which does not read
+MAX_OUTBOX_BYTES = 64 * 1024 * 1024
 MAX_CALLS = 16_384  # in each direction
 MERGE_ABOVE = 4096  # deltas that wait for a peer which does not read
 HIGH_WATER_BYTES = 1024 * 1024
@@ -56,6 +57,14 @@ def joined(one: Delta, other: Delta) -> Delta:
     if one.logprobs is not None or other.logprobs is not None:
         logprobs = [*(one.logprobs or ()), *(other.logprobs or ())]
     return Delta(one.tokens + other.tokens, other.finish, one.prefill, one.cached_tokens, logprobs)
+
+
+def _size_bytes(envelope: Envelope) -> int:
+    """What it will take; it is encoded for that, which only a peer that does not read costs us."""
+    try:
+        return len(frame([envelope]))
+    except FrameTooLarge:
+        return 0  # it is never sent
 
 
 class StreamReply:
@@ -119,6 +128,7 @@ class Connection(asyncio.Protocol):
         self._unframer = Unframer()
         self._tcp: asyncio.Transport | None = None
         self._outbox: list[Envelope] = []
+        self._outbox_bytes = 0  # of what came while nothing could be written
         self._step_calls: list[int] = []
         self._step_deltas: list[Delta] = []
         self._merge_above = MERGE_ABOVE
@@ -167,7 +177,11 @@ class Connection(asyncio.Protocol):
         if self._closed is not None:
             return
         self._outbox.append(envelope)
-        if len(self._outbox) > MAX_OUTBOX:
+        if self._paused or self._tcp is None:
+            self._outbox_bytes += _size_bytes(envelope)
+        if self._outbox_bytes > MAX_OUTBOX_BYTES:
+            self.lose(f"{self.peer} does not read; over {MAX_OUTBOX_BYTES} bytes wait for it")
+        elif len(self._outbox) > MAX_OUTBOX:
             self.lose(f"{self.peer} does not read; {MAX_OUTBOX} messages wait for it")
         elif not self._flushing and self._tcp is not None and not self._paused:
             self._flushing = True
@@ -199,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._flushing = False
         if self._closed is not None or self._paused or self._tcp is None:
             return
-        outbox, self._outbox = self._outbox, []
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
         if self._step_calls:
             # First: an end of one of these calls is in the outbox.
             outbox.insert(0, Step(self._step_calls, self._step_deltas))

@@ -35,6 +35,15 @@ async def closed_after(address: Address, data: bytes) -> bytes:
     return got
 
 
+async def test_a_name_that_no_host_can_have_fails_the_call():
+    async with stream_world() as both:
+        sink = Collect()
+        nowhere = Address("a" * 64 + ".example", 7300)
+        both.one.open(nowhere, ASK, sink)
+        await within(sink.over.wait())
+        assert messages(sink) == [f"no connection to {nowhere}: this is no name of a host"]
+
+
 async def test_strangers_are_closed_logged_once_and_disturb_nobody(caplog):
     caplog.set_level(logging.WARNING)
     async with stream_world() as both:
@@ -136,8 +145,12 @@ async def test_all_of_one_turn_is_one_write(monkeypatch):
         assert [len(one) for one in frames] == [10, 1010]
 
 
-async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
-    monkeypatch.setattr(connection, "MAX_OUTBOX", 200)
+@pytest.mark.parametrize(
+    ("bound", "value", "what"),
+    [("MAX_OUTBOX", 200, "200 messages wait"), ("MAX_OUTBOX_BYTES", 500_000, "over 500000 bytes wait")],
+)
+async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch, bound, value, what):
+    monkeypatch.setattr(connection, bound, value)
     monkeypatch.setattr(connection, "HIGH_WATER_BYTES", 1000)
     address = Address("127.0.0.1", free_port())
     silence = asyncio.Event()
@@ -157,7 +170,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
                 break
             await asyncio.sleep(0)
         await within(sink.over.wait())
-        assert messages(sink) == [f"{address} does not read; 200 messages wait for it"]
+        assert messages(sink) == [f"{address} does not read; {what} for it"]
     silence.set()
     server.close()
 
