@@ -21,9 +21,10 @@ from dyno_runtime.wire.messages import Failure, Generate, Prefilled, PrefillTask
 log = logging.getLogger("dyno.decode")
 
 DEPTH_S = 0.5
-# A task that was pulled before the queue went down still comes back over the stream transport.
+# Queue or last prefill worker lost: what was pulled before may still come back over the stream transport.
 QUEUE_LOST_S = 1.0
 FORCED_S = 3.0
+LOOK_S = 0.2
 
 Outcome = tuple[dict[str, Any] | None, str]
 LOCAL: Outcome = (None, "local")
@@ -120,7 +121,7 @@ class Prefilling:
         return self._engine.reserve(job) or "there is no room for its KV now"
 
     async def _wait(self, done: asyncio.Future[Prefilled]) -> bool:
-        down = asyncio.get_running_loop().create_task(self._around.queue_down.wait())
+        down = asyncio.get_running_loop().create_task(self._lost())
         try:
             waits: list[asyncio.Future[Any]] = [done, down]
             await asyncio.wait(
@@ -131,6 +132,17 @@ class Prefilling:
         finally:
             down.cancel()
         return done.done()
+
+    async def _lost(self) -> None:
+        """Returns when the queue is down, or no prefill worker is left that could pull."""
+        around = self._around
+        while around.members.view.ready("prefill"):
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await around.queue_down.wait()
+                return
+            except TimeoutError:
+                continue
 
     async def _outlook(self, order: Generate) -> Outlook:
         around = self._around

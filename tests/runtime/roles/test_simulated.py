@@ -11,15 +11,17 @@ from typing import Any, Literal
 
 import pytest
 
-from dyno_runtime.bus.base import Reply
+from dyno_runtime.bus.base import CallFailed, Reply
 from dyno_runtime.bus.memory.broker import Broker, MemoryQueue
 from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.memory.network import MemoryTransport, Network
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
 from dyno_runtime.core.blocks import block_hashes
+from dyno_runtime.engine.base import Job
 from dyno_runtime.engine.hello import HelloEngine
 from dyno_runtime.engine.mock.engine import MockEngine
+from dyno_runtime.roles import prefilling
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
@@ -56,6 +58,7 @@ class Sim:
         self.broker = Broker(ack_wait_s=0.2)
         self.members: list[Member] = []
         self.kind: Literal["hello", "mock"] = "hello"
+        self.prefill_timeout_s = 0.5
 
     async def add(self, *roles: RoleName) -> Member:
         member = Member(self, len(self.members) + 1, roles)
@@ -89,7 +92,7 @@ class Member:
             engine=Engine(sim.kind, block_size=16, args=MOCK if sim.kind == "mock" else {}),
             health_path="",
             routing=Routing("round_robin"),
-            disagg=Disagg("always", prefill_timeout_s=0.5),
+            disagg=Disagg("always", prefill_timeout_s=sim.prefill_timeout_s),
         )
         self.transport = MemoryTransport(sim.network, self.address)
         self.peers = Peers(self.transport)
@@ -275,4 +278,57 @@ async def test_a_worker_that_dies_after_its_last_token_has_answered():
     front.dispatcher.open_ask(Ask("r", "x"), client)
     await settled(client.done.is_set)
     assert (client.text, client.ends) == ("whole", [None])
+    await sim.close()
+
+
+async def waiting_order(sim: Sim, worker: Member) -> asyncio.Task[tuple[dict[str, Any] | None, str]]:
+    """A prompt at a decode worker whose queue takes it while nobody answers."""
+    part = worker.parts[0]
+    assert isinstance(part, Decode)
+    order = Generate("r", list(b"a long prompt"))
+    task = asyncio.create_task(part._prefilling.prefill(order))
+    await settled(lambda: sim.broker.newest == 1)
+    return task
+
+
+async def test_a_wait_for_remote_prefill_ends_when_the_last_prefill_worker_is_gone(monkeypatch):
+    monkeypatch.setattr(prefilling, "QUEUE_LOST_S", 0.05)
+    sim = Sim(6)
+    sim.prefill_timeout_s = 60.0
+    worker, helper = await sim.add("decode"), await sim.add("prefill")
+    await settled(lambda: worker.view.view.counts() == {"decode": 1, "prefill": 1})
+
+    async def never(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(helper.engine, "prefill", never)
+    task = await waiting_order(sim, worker)
+    helper.crash()
+    async with asyncio.timeout(10.0):
+        assert await task == (None, "local")
+    await sim.close()
+
+
+async def test_a_prefill_worker_that_cannot_reach_the_decode_worker_gives_the_task_to_one_that_can(
+    monkeypatch,
+):
+    sim = Sim(7)
+    sim.prefill_timeout_s = 60.0
+    worker, cut_off = await sim.add("decode"), await sim.add("prefill")
+    await settled(lambda: "decode" in cut_off.view.view.counts() and "prefill" in worker.view.view.counts())
+    asked = asyncio.Event()
+
+    async def nobody(*_: object) -> None:
+        asked.set()
+        raise CallFailed(Failure("peer_lost", "no route"))
+
+    monkeypatch.setattr(cut_off.peers, "ask", nobody)
+    part = cut_off.parts[0]
+    part.problem = "NATS has no JetStream"
+    task = await waiting_order(sim, worker)
+    await asked.wait()
+    able = await sim.add("prefill")
+    async with asyncio.timeout(10.0):
+        assert (await task)[1] == f"remote:{able.around.place}"
+    assert part.problem is None
     await sim.close()
