@@ -8,6 +8,7 @@ one sweep a second looks after all deadlines.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,8 @@ import httptools
 import msgspec
 
 from dyno_runtime.bus.base import Refused, why
+
+log = logging.getLogger("dyno.http")
 
 Header = tuple[bytes, bytes]
 _STATUS_LINES = {int(one): b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in HTTPStatus}
@@ -98,6 +101,14 @@ class Exchange:
             last = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
             self._connection.write(last)
             self._complete()
+
+    def fail(self) -> None:
+        """The handler broke: say so, or cut off an answer that has begun."""
+        connection = self._connection
+        if connection is not None and self._streaming:
+            connection.cut()
+        else:
+            self.respond(500, error_body("an error inside the server", "internal_error", "internal"))
 
     @property
     def stalled(self) -> bool:
@@ -266,12 +277,20 @@ class HttpConnection(asyncio.Protocol):
         if self._current is None and self._waiting and not self.closing:
             self._current = self._waiting.popleft()
             self.deadline_s = float("inf")
-            self._server.handler(self._current)
+            self._handle(self._current)
         # Reading goes on while a request is answered, or a client that leaves would not be noticed.
         if len(self._waiting) >= MAX_PIPELINED:
             self._tcp.pause_reading()
         else:
             self._tcp.resume_reading()
+
+    def _handle(self, exchange: Exchange) -> None:
+        try:
+            self._server.handler(exchange)
+        except Exception:
+            # The parser that called would swallow it, and the client would wait for ever.
+            log.exception("the handler of %s %s failed", exchange.request.method, exchange.request.path)
+            exchange.fail()
 
     def completed(self, *, keep_alive: bool) -> None:
         """The answer to the current request is written."""
@@ -280,6 +299,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if not keep_alive or self.closing:
             self.closing = True
+            # A client that does not read the rest would keep the connection for ever.
+            self.deadline_s = self._server.now_s() + self._limits.stalled_s
             self._tcp.close()
             return
         self._set_deadline()
@@ -291,9 +312,14 @@ class HttpConnection(asyncio.Protocol):
         if self._tcp is not None:
             self._tcp.write(data)
 
+    def cut(self) -> None:
+        """End now, whatever is unsent."""
+        if self._tcp is not None:
+            self._tcp.abort()
+
     def _set_deadline(self) -> None:
         limits, now_s = self._limits, self._server.now_s()
-        if self.paused:
+        if self.paused or (self.closing and self._current is None):
             self.deadline_s = now_s + limits.stalled_s
         elif self._current is not None:
             self.deadline_s = float("inf")
