@@ -8,6 +8,7 @@ When it ends, for whatever reason, every call over it ends as `peer_lost`, once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -27,6 +28,8 @@ from dyno_runtime.wire.messages import (
     Open,
     Step,
 )
+
+log = logging.getLogger("dyno.stream")
 
 MAX_OUTBOX = 65_536  # envelopes that wait for a peer which does not read
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024
@@ -258,6 +261,8 @@ class Connection(asyncio.Protocol):
                     return
                 if envelope.__class__ is Step and self.greeted:
                     self._take_step(envelope)
+                elif not self.greeted:
+                    self._greet(envelope)
                 else:
                     self._take(envelope)
         except BadFrame as error:
@@ -269,14 +274,27 @@ class Connection(asyncio.Protocol):
             sink = sinks.get(call)
             if sink is None:
                 continue
-            sink.item(delta)
-            if delta.finish is not None and sinks.pop(call, None) is not None:
-                sink.end(None)
+            try:
+                sink.item(delta)
+                if delta.finish is not None and sinks.pop(call, None) is not None:
+                    sink.end(None)
+            except Exception:
+                self._broken(call)
+
+    def _broken(self, call: int) -> None:
+        """The receiver of one call raised: that call is over, the others of this connection are not."""
+        log.exception("a call to %s is dropped: its receiver failed", self.peer)
+        self.forget(call)
 
     def _take(self, envelope: Envelope) -> None:
-        if not self.greeted:
-            self._greet(envelope)
-            return
+        try:
+            self._deliver(envelope)
+        except Exception:
+            if not isinstance(envelope, Item | End):
+                raise
+            self._broken(envelope.call)
+
+    def _deliver(self, envelope: Envelope) -> None:
         match envelope:
             case Item(call, body):
                 sink = self._calls.get(call)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import pytest
 
 from dyno_runtime.bus import connection, stream
+from dyno_runtime.bus.base import Reply
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.stream import StreamTransport
 from dyno_runtime.wire.codec import frame
-from dyno_runtime.wire.messages import Address, Ask, Envelope, Hello, Open, Text
+from dyno_runtime.wire.messages import Address, Ask, Body, Envelope, Hello, Open, Text
 from tests.runtime.bus.test_transport_contract import ASK, Collect, serve_pieces, stream_world, within
 from tests.servers import free_port
 
@@ -198,3 +199,30 @@ async def test_close_ends_what_is_under_way():
     await within(sink.over.wait())
     assert sink.ends[0] is not None
     assert sink.ends[0].code == "peer_lost"
+
+
+async def test_a_receiver_that_raises_loses_its_own_call_and_no_other(caplog):
+    class Broken(Collect):
+        def item(self, body: Body) -> None:
+            raise RuntimeError("a bug")
+
+    async with stream_world() as both:
+        replies: list[Reply] = []
+        left = asyncio.Event()
+
+        def serve(ask: Ask, reply: Reply) -> None:
+            replies.append(reply)
+            if ask.request == "broken":
+                reply.on_cancel = left.set
+                reply.send(Text("x"))
+
+        both.other.on(Ask, serve)
+        good = Collect()
+        both.one.open(both.addresses[1], Ask("good", "x"), good)
+        both.one.open(both.addresses[1], Ask("broken", "x"), Broken())
+        await within(left.wait())
+        replies[0].send(Text("y"))
+        replies[0].end()
+        await within(good.over.wait())
+        assert (good.items, good.ends) == (["y"], [None])
+    assert "is dropped: its receiver failed" in caplog.text
