@@ -114,6 +114,64 @@ def logs(
     return verb(target, overrides or [], role, lines=lines, follow=follow, json=json)
 
 
+models = typer.Typer(
+    help="Show, add and remove the names that clients may ask for.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models, name="models")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for; compared whole.")]
+
+
+@models.command("list")
+def list_models(
+    target: options.Target = None, overrides: options.Set = None, json: options.Json = False
+) -> int:
+    """Show every name, and the workers behind it."""
+    from dynoctl.cli.models import list_models as verb
+
+    return verb(target, overrides or [], json=json)
+
+
+@models.command("add")
+def add_model(
+    name: Name,
+    target: options.Target = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="The model that gets the name; may be left out where there is only one.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: options.Set = None,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> int:
+    """Give a model a further name, for as long as it is served."""
+    from dynoctl.cli.models import add_model as verb
+
+    return verb(name, target, overrides or [], model, dry_run=dry_run, json=json)
+
+
+@models.command("remove")
+def remove_model(
+    name: Name,
+    target: options.Target = None,
+    overrides: options.Set = None,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> int:
+    """Take away a name that was added."""
+    from dynoctl.cli.models import remove_model as verb
+
+    return verb(name, target, overrides or [], dry_run=dry_run, json=json)
+
+
 @app.command()
 def down(
     target: options.Target = None,

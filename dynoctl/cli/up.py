@@ -150,7 +150,8 @@ class Run:
     def _prove(self, shown: Progress) -> list[Proof]:
         remote = self.session.target.topology.disagg.mode != "off"
         proofs = []
-        for route in token.routes(self.plan.units, remote_prefill=remote):
+        served = token.models(self.session.target.topology)
+        for route in token.routes(self.plan.units, served, remote_prefill=remote):
             proof = token.prove(route, lambda node, request: self._ask(node, "ask", request))
             shown.note(text.proof_line(proof))
             proofs.append(proof)
@@ -226,5 +227,6 @@ def _outcome(run: Run, terminal: Terminal, seconds: float, *, json: bool) -> Non
         f"{run.plan.cluster} is up: {len(run.plan.units)} units on {nodes} node{'s' if nodes > 1 else ''}, "
         f"generation {run.plan.generation}, in {seconds:.1f} s."
     )
-    for line in text.next_lines(where, run.plan.cluster):
+    model = next(iter(token.models(run.session.target.topology).values()), None)
+    for line in text.next_lines(where, run.plan.cluster, model):
         terminal.result(as_typed(line))

@@ -10,6 +10,7 @@ from functools import singledispatch
 from typing import Any
 
 from dynoctl.plan import steps
+from dynoctl.plan.beside import Beside
 
 Action = dict[str, Any]
 
@@ -92,3 +93,9 @@ def _(step: steps.ProveGone) -> list[Action]:
 @actions.register
 def _(step: steps.RemoveCluster) -> list[Action]:
     return [{"do": "remove", "path": step.path}]
+
+
+def models_action(place: Beside, words: list[str]) -> Action:
+    """What the node program does for `dynoctl models`; the runtime's own words come back as `out`."""
+    argv = [place.python, "-m", "dyno_runtime", "models", place.settings, *words]
+    return {"do": "call", "argv": argv, "env": {"PYTHONPATH": place.code}, "timeout_s": 30}

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from dyno_runtime import settings as runtime
 from dynoctl.plan.site import Site
+from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
-from dynoctl.topology.roles import Router
+from dynoctl.topology.roles import Frontend, Router
 from dynoctl.topology.secret import reveal
 
 
@@ -52,7 +53,8 @@ def process_settings(
         model=_model(topology, process),
         engine=_engine(topology, process),
         health_path=f"{site.unit_folder(process.name)}/health.json",
-        routing=_routing(process),
+        http_workers=_http_workers(process),
+        routing=_routing(topology, process),
         disagg=runtime.Disagg(
             mode=topology.disagg.mode,
             max_local_prefill_length=topology.disagg.max_local_prefill_length,
@@ -79,12 +81,18 @@ def _worker(process: Process) -> Placement | None:
 def _model(topology: Topology, process: Process) -> runtime.Model:
     worker = _worker(process)
     model = worker.model if worker is not None and worker.model is not None else topology.model
-    return runtime.Model(name=model.name, path=model.id)
+    is_files = engine_of(topology, process).kind == "vllm" or model.id.startswith(("/", "~/"))
+    return runtime.Model(name=model.name, path=model.id if is_files else None)
+
+
+def engine_of(topology: Topology, process: Process) -> Engine:
+    """The engine of this process's worker; of a process without one, that of the file."""
+    worker = _worker(process)
+    return worker.engine if worker is not None and worker.engine is not None else topology.engine
 
 
 def _engine(topology: Topology, process: Process) -> runtime.Engine:
-    worker = _worker(process)
-    engine = worker.engine if worker is not None and worker.engine is not None else topology.engine
+    engine = engine_of(topology, process)
     return runtime.Engine(
         kind=engine.kind,  # type: ignore[arg-type]  # `topology.check` refuses kinds that the runtime lacks
         block_size=engine.block_size,
@@ -93,8 +101,14 @@ def _engine(topology: Topology, process: Process) -> runtime.Engine:
     )
 
 
-def _routing(process: Process) -> runtime.Routing:
+def _http_workers(process: Process) -> int:
+    return next((one.spec.workers for one in process.placements if isinstance(one.spec, Frontend)), 1)
+
+
+def _routing(topology: Topology, process: Process) -> runtime.Routing:
+    policy: runtime.PolicyName = "similar" if topology.engine.kind == "hello" else "kv"
     for placement in process.placements:
         if isinstance(placement.spec, Router):
-            return runtime.Routing(policy=placement.spec.policy)  # type: ignore[arg-type]  # checked likewise
-    return runtime.Routing()
+            spec = placement.spec
+            return runtime.Routing(spec.policy or policy, spec.max_waiting, spec.max_usage)
+    return runtime.Routing(policy)

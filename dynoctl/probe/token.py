@@ -1,6 +1,7 @@
 """Rung 5: a real request through the whole path, to every decode worker, from a frontend's own node.
 
-In: the units, the disaggregation mode, a way to ask. Out: a `Proof` a worker, or `NotReady` with what came back.
+In: the units, what each worker serves, the disaggregation mode, a way to ask. Out: a `Proof` a worker, or `NotReady`
+with what came back. A worker of a model is asked by a streaming chat request, one of the engine hello by /generate.
 Where prefill is done elsewhere the request asks for it, and an answer that was prefilled locally is no proof.
 """
 
@@ -8,31 +9,46 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dynoctl.errors import NotReady
 from dynoctl.plan.results import Proof
 from dynoctl.plan.steps import UnitSpec
+from dynoctl.topology.model import Topology
 
 TIMEOUT_S = 30.0
 PROMPT = "dynoctl asks whether the whole path serves"
+TOKENS = 8
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One probing request: through which frontend, to which worker."""
+    """One probing request: through which frontend, to which worker. `model` is None for the engine hello."""
 
     frontend: UnitSpec
     worker: UnitSpec
     url: str
     remote_prefill: bool
+    model: str | None = None
 
 
-def routes(specs: tuple[UnitSpec, ...], *, remote_prefill: bool) -> tuple[Route, ...]:
+def models(topology: Topology) -> dict[tuple[str, str], str]:
+    """What the workers serve, by node and unit; those of the engine hello are left out."""
+    return {
+        (process.node, process.name): one.model.name
+        for process in topology.processes
+        for one in process.placements
+        if one.model is not None and one.engine is not None and one.engine.kind != "hello"
+    }
+
+
+def routes(
+    specs: tuple[UnitSpec, ...], served: Mapping[tuple[str, str], str], *, remote_prefill: bool
+) -> tuple[Route, ...]:
     """Every decode worker once, through the frontends in turn; every frontend at least once."""
     frontends = [spec for spec in specs if "frontend" in spec.roles]
     workers = [spec for spec in specs if "decode" in spec.roles]
@@ -40,7 +56,10 @@ def routes(specs: tuple[UnitSpec, ...], *, remote_prefill: bool) -> tuple[Route,
         return ()
     count = max(len(frontends), len(workers))
     pairs = zip(itertools.cycle(frontends), itertools.cycle(workers), range(count), strict=False)
-    return tuple(Route(frontend, worker, url_of(frontend), remote_prefill) for frontend, worker, _ in pairs)
+    return tuple(
+        Route(frontend, worker, url_of(frontend), remote_prefill, served.get((worker.node, worker.name)))
+        for frontend, worker, _ in pairs
+    )
 
 
 def url_of(frontend: UnitSpec) -> str:
@@ -58,11 +77,12 @@ def prove(route: Route, ask: Ask) -> Proof:
     headers = {"content-type": "application/json", "x-dyno-probe": "1", "x-dyno-target": worker}
     if route.remote_prefill:
         headers["x-dyno-prefill"] = "remote"
+    path, body = _question(route.model)
     request = {
         "method": "POST",
-        "url": f"{route.url}/generate",
+        "url": f"{route.url}{path}",
         "headers": headers,
-        "body": json.dumps({"prompt": PROMPT, "request_id": "dynoctl-proof"}),
+        "body": json.dumps(body),
         "timeout_s": TIMEOUT_S,
     }
     answer = ask(route.frontend.node, request)
@@ -74,7 +94,7 @@ def prove(route: Route, ask: Ask) -> Proof:
     prefill = said.get("x-dyno-prefill", "local")
     if said.get("x-dyno-worker") != worker:
         raise _unproven(route, worker, f"{said.get('x-dyno-worker', 'nobody')} answered in its place")
-    output = _output(answer["body"])
+    output = _output(answer["body"]) if route.model is None else _streamed(answer["body"])
     if output is None:
         raise _unproven(
             route, worker, f"the answer is not what a worker says: {answer['body'].strip()[:200]}"
@@ -85,6 +105,31 @@ def prove(route: Route, ask: Ask) -> Proof:
         raise _unproven(route, worker, "the prefill was done by the worker itself, not by a prefill worker")
     remote = prefill.removeprefix("remote:") if prefill.startswith("remote:") else None
     return Proof(route.frontend.node, worker, remote, answer["took_s"] * 1000, output)
+
+
+def _question(model: str | None) -> tuple[str, dict[str, Any]]:
+    """The path and the body of the request."""
+    if model is None:
+        return "/generate", {"prompt": PROMPT, "request_id": "dynoctl-proof"}
+    messages = [{"role": "user", "content": PROMPT}]
+    return "/v1/chat/completions", {
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        "max_tokens": TOKENS,
+    }
+
+
+def _streamed(body: str) -> str | None:
+    """What the worker made, from all events of a stream; None where it is not a whole one."""
+    events = [line.removeprefix("data: ") for line in body.splitlines() if line.startswith("data: ")]
+    if events[-1:] != ["[DONE]"]:
+        return None
+    try:
+        choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
+        return "".join(str(choice["delta"].get("content") or "") for choice in choices)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _output(body: str) -> str | None:

@@ -5,8 +5,10 @@ In: values of `plan`. Out: rich renderables or plain lines; nothing is printed h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, Rung
@@ -170,10 +172,35 @@ def proof_line(proof: Proof) -> str:
     return f"a token came back from {proof.worker}{path} in {proof.milliseconds:.0f} ms"
 
 
-def next_lines(address: str, cluster: str) -> Iterator[str]:
-    """What to do with a cluster that is up."""
+def models_table(models: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a name that clients may ask for."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    for heading in ("NAME", "MODEL", "ENGINE", "LONGEST", "READY", "WORKERS"):
+        table.add_column(heading, no_wrap=heading != "WORKERS", overflow="fold")
+    for one in models:
+        table.add_row(
+            one["name"],
+            one["model"] if one["model"] != one["name"] else "-",
+            one["engine"],
+            str(one["max_model_len"]),
+            f"{one['ready']}/{len(one['workers'])}",
+            ", ".join(one["workers"]),
+        )
+    return table
+
+
+def next_lines(address: str, cluster: str, model: str | None) -> Iterator[str]:
+    """What to do with a cluster that is up; `model` is one that can be asked for, None for the engine hello."""
     yield ""
     yield f"address  {address}"
-    yield f"try      curl -s {address}/generate -H 'Content-Type: application/json' \\"
-    yield """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'"""
+    if model is None:
+        yield f"try      curl -s {address}/generate -H 'Content-Type: application/json' \\"
+        yield """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'"""
+    else:
+        messages = [{"role": "user", "content": "Tell me a joke"}]
+        body = json.dumps({"model": model, "stream": True, "messages": messages})
+        yield f"try      curl -sN {address}/v1/chat/completions -H 'Content-Type: application/json' \\"
+        yield f"           -d {shlex.quote(body)}"
     yield f"next     dynoctl status {cluster}  |  dynoctl logs {cluster} --follow  |  dynoctl down {cluster}"

@@ -10,7 +10,7 @@ from itertools import chain
 
 from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
-from dynoctl.topology.rules import gpus, machines, places, ports, services, support, work
+from dynoctl.topology.rules import arguments, gpus, machines, places, ports, services, support, work
 
 MAX_UNITS = 4096
 
@@ -22,9 +22,10 @@ RULES: tuple[Rule, ...] = (
     *(services.one_source, services.some_source, services.schemes, services.reachable),
     *(work.ends_of_the_ring, work.prefill_and_disagg, work.same_engine, work.same_model, work.arguments),
     work.environment,
+    *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
     *(gpus.shared_evenly, gpus.within_the_node, gpus.named),
-    *(support.engines, support.policies, support.worker_shapes, support.one_model),
+    *(support.engines, support.worker_shapes, support.one_queue),
 )
 
 

@@ -44,8 +44,9 @@ class Engine(Part, frozen=True):
     kind: Annotated[
         EngineKind,
         Meta(
-            description="Which engine; `hello` echoes prompts and needs neither model nor GPU.",
-            examples=["hello"],
+            description="Which engine; `mock` behaves like a real one and `hello` echoes prompts: both need "
+            "neither model nor GPU.",
+            examples=["mock"],
         ),
     ]
     block_size: Annotated[Positive, Meta(description="Tokens in one block of the KV cache.")] = 64

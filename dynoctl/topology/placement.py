@@ -163,11 +163,22 @@ def placements(topology: Topology) -> tuple[Placement, ...]:
 
 def _placed(topology: Topology, role: RoleName) -> Iterator[Placement]:
     seen: dict[str, int] = {}
+    sharing = _sharing(topology) if role in FUSED and topology.roles.fused else {}
     for path, spec, nodes in _written(topology, role):
-        for replica in range(spec.replicas):
+        workers = spec.workers if isinstance(spec, Frontend) else sharing.get(nodes[0], 1)
+        for copy in range(spec.replicas * workers):
             index = seen.get(nodes[0], 0)
             seen[nodes[0]] = index + 1
-            yield _placement(topology, role, index, nodes, spec, path, replica)
+            yield _placement(topology, role, index, nodes, spec, path, copy)
+
+
+def _sharing(topology: Topology) -> dict[str, int]:
+    """How many processes share a frontend's port, by node: what is fused with the frontend is in each of them."""
+    most: dict[str, int] = {}
+    for _, spec, nodes in _written(topology, "frontend"):
+        if isinstance(spec, Frontend):
+            most[nodes[0]] = max(spec.workers, most.get(nodes[0], 1))
+    return most
 
 
 def _written(topology: Topology, role: RoleName) -> list[tuple[Path, Role, tuple[str, ...]]]:
@@ -187,7 +198,7 @@ def _placement(
     nodes: tuple[str, ...],
     spec: Role,
     path: Path,
-    replica: int,
+    copy: int,
 ) -> Placement:
     machine = topology.machines.get(nodes[0])
     return Placement(
@@ -196,8 +207,8 @@ def _placement(
         nodes=nodes,
         spec=spec,
         path=path,
-        port=spec.port + replica if isinstance(spec, Frontend) else None,
-        stream_port=None if spec.stream_port is None else spec.stream_port + replica,
+        port=spec.port + copy // spec.workers if isinstance(spec, Frontend) else None,
+        stream_port=None if spec.stream_port is None else spec.stream_port + copy,
         engine=topology.engine.overridden(spec.engine) if isinstance(spec, Worker) else None,
         model=(spec.model or topology.model) if isinstance(spec, Worker) else None,
         env=(machine.env if machine else topology.env) | spec.env,

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from dynoctl.topology.engine import EngineOverride, Model
 from dynoctl.topology.part import ONE_OR_MORE, Part
-from dynoctl.topology.scalars import Count, Label, Port, Positive
+from dynoctl.topology.scalars import Count, Label, Port, Positive, Share
 from dynoctl.topology.secret import Env
 
 RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
@@ -19,6 +19,7 @@ Executor = Literal["mp", "ray"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 Replicas = Annotated[int, Meta(ge=1, le=1024)]
+Workers = Annotated[int, Meta(ge=1, le=64)]
 
 
 class Role(Part, frozen=True):
@@ -48,6 +49,10 @@ class Frontend(Role, frozen=True):
     port: Annotated[
         Port, Meta(description="TCP port for HTTP; replicas on a node take the ports after it.")
     ] = 8000
+    workers: Annotated[
+        Workers,
+        Meta(description="How many processes share the port; each has its own processor and router."),
+    ] = 1
 
 
 class Processor(Role, frozen=True):
@@ -58,9 +63,20 @@ class Router(Role, frozen=True):
     """Chooses the decode worker for a request."""
 
     policy: Annotated[
-        Policy,
-        Meta(description="How it chooses; `similar` sends prompts that look alike to the same worker."),
-    ] = "similar"
+        Policy | None,
+        Meta(
+            description="How it chooses; where absent, `kv`: the least expected time to the first token "
+            "(engine hello: `similar`, prompts that look alike go to the same worker)."
+        ),
+    ] = None
+    max_waiting: Annotated[
+        Positive | None,
+        Meta(description="A worker with so many waiting requests takes no more; where all have, 503."),
+    ] = None
+    max_usage: Annotated[
+        Share | None,
+        Meta(description="The same with this part of its KV blocks in use, such as 0.9."),
+    ] = None
 
 
 class Worker(Role, frozen=True):

@@ -1,7 +1,8 @@
-"""`python -m dyno_runtime SETTINGS.json` runs one process; `python -m dyno_runtime purge SETTINGS.json` cleans up.
+"""`python -m dyno_runtime SETTINGS.json` runs one process; `purge SETTINGS.json` cleans up; `models SETTINGS.json …`
+shows and changes what clients may ask for.
 
-Exit status: 0 after a drain that was asked for, or when all was purged; 1 where it could not go on; 2 for settings
-that cannot be read. What it has to say goes to standard error, one line each.
+Exit status: 0 after a drain that was asked for, or when all was purged or done; 1 where it could not go on; 2 for
+settings that cannot be read. What it has to say goes to standard error, one line each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import uvloop
 from dyno_runtime.clock import stamp
 from dyno_runtime.settings import ProcessSettings, SettingsError, decode
 
-USAGE = "usage: python -m dyno_runtime [purge] SETTINGS.json"
+USAGE = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS"
 
 
 class Lines(logging.Formatter):
@@ -30,9 +31,10 @@ class Lines(logging.Formatter):
 
 def main(argv: list[str]) -> int:
     """The whole program; returns its exit status."""
-    purging = argv[:1] == ["purge"]
-    files = argv[1:] if purging else argv
-    if len(files) != 1:
+    verb = argv[0] if argv[:1] in (["purge"], ["models"]) else None
+    files = argv[1:] if verb else argv
+    words = files[1:] if verb == "models" else []
+    if len(files) - len(words) != 1:
         print(USAGE, file=sys.stderr)
         return 2
     log_to_stderr()
@@ -41,7 +43,9 @@ def main(argv: list[str]) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    return _purge(settings) if purging else _serve(settings)
+    if verb == "models":
+        return _models(settings, words)
+    return _purge(settings) if verb else _serve(settings)
 
 
 def read(path: Path) -> ProcessSettings:
@@ -75,6 +79,20 @@ def _purge(settings: ProcessSettings) -> int:
     purged = uvloop.run(purge(settings))
     print(msgspec.json.encode(purged).decode(), flush=True)
     return 1 if purged.problems else 0
+
+
+def _models(settings: ProcessSettings, words: list[str]) -> int:
+    from dyno_runtime.bus.base import BusError
+    from dyno_runtime.roles.models import manage
+
+    logging.getLogger("dyno").setLevel(logging.WARNING)
+    try:
+        told = uvloop.run(manage(settings, words))
+    except BusError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(msgspec.json.encode(told).decode(), flush=True)
+    return 0
 
 
 if __name__ == "__main__":

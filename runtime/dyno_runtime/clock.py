@@ -18,3 +18,8 @@ def stamp(wall_s: float) -> str:
     """Wall-clock time in UTC for a log line, `2026-01-31T12:00:00.250Z`."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall_s))
     return f"{whole}.{int(wall_s % 1 * 1000):03d}Z"
+
+
+def wall_s() -> float:
+    """Seconds since 1970: what OpenAI's `created` is."""
+    return time.time()

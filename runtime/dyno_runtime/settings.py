@@ -12,6 +12,7 @@ import msgspec
 
 RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
 DisaggMode = Literal["off", "always", "conditional"]
+PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin", "random", "similar"]
 
 
 class SettingsError(ValueError):
@@ -49,9 +50,12 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the router chooses. `similar` is the seed's rule: difflib ratio against a worker's first prompt."""
+    """How the router chooses; docs/routing.md. A worker with so many waiting requests, or with such a part of its KV
+    blocks in use, takes nothing while another is below that; None: no limit."""
 
-    policy: Literal["similar", "random", "round_robin"] = "similar"
+    policy: PolicyName = "similar"
+    max_waiting: int | None = None
+    max_usage: float | None = None
 
 
 class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +84,10 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: Engine
     health_path: str
     http: Endpoint | None = None  # set where `roles` has "frontend"
+    http_workers: int = 1  # so many processes of this node listen on that port together (SO_REUSEPORT)
+    max_requests: int = 8192  # in flight at one frontend process; above, clients are told to come again
+    ping_s: float = 10.0  # a stream that has nothing to say says at least this often that it lives
+    merge_deltas: bool = True  # tokens that arrive together are one event
     routing: Routing = Routing()
     disagg: Disagg = Disagg()
     expects: dict[str, int] = {}

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from dyno_runtime import settings
 from dyno_runtime.settings import Disagg, Endpoint, Engine, Model, ProcessSettings, Routing, Services
 from tests.servers import free_port, wait_for
@@ -104,6 +106,8 @@ class Cluster:
     name: str = "hello"
     disagg: Disagg = field(default_factory=Disagg)
     routing: Routing = field(default_factory=Routing)
+    engine: Engine = field(default_factory=lambda: Engine("hello"))
+    model: Model = field(default_factory=lambda: Model("hello"))
     units: list[Unit] = field(default_factory=list)
 
     def add(self, node: str, *roles: settings.RoleName, start: bool = True, **more: Any) -> Unit:
@@ -111,7 +115,9 @@ class Cluster:
         unit_name = f"{roles[0]}-{sum(one.settings.unit.startswith(roles[0]) for one in self.units)}"
         folder = self.folder / f"{node}-{unit_name}"
         folder.mkdir()
-        engine = Engine("hello", args={"hostname": node.upper(), **more.pop("args", {})})
+        own_args = {"hostname": node.upper()} if self.engine.kind == "hello" else {}
+        args = {**self.engine.args, **own_args, **more.pop("args", {})}
+        engine = replace(self.engine, args=args)
         one = ProcessSettings(
             cluster=self.name,
             node=node,
@@ -119,10 +125,10 @@ class Cluster:
             roles=roles,
             services=Services((self.etcd_url,), self.nats_url),
             stream=Endpoint("127.0.0.1", free_port()),
-            model=Model("hello"),
+            model=self.model,
             engine=engine,
             health_path=str(folder / "health.json"),
-            http=Endpoint("127.0.0.1", free_port()) if "frontend" in roles else None,
+            http=more.pop("http", Endpoint("127.0.0.1", free_port()) if "frontend" in roles else None),
             routing=self.routing,
             disagg=self.disagg,
             **more,

@@ -12,7 +12,7 @@ from dynoctl.topology.finding import Finding
 from dynoctl.topology.hints import close_name, one_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import only_node
-from dynoctl.topology.roles import ROLES, Role, Worker
+from dynoctl.topology.roles import ROLES, Frontend, Role, Worker
 
 
 def specs(topology: Topology) -> Iterator[tuple[Path, Role]]:
@@ -38,7 +38,10 @@ def _named(path: Path, spec: Role) -> Iterator[tuple[Path, str]]:
 
 def units(topology: Topology) -> int:
     """How many units the roles ask for."""
-    return sum(spec.replicas * max(1, len(spec.sites)) for _, spec in specs(topology))
+    return sum(
+        spec.replicas * max(1, len(spec.sites)) * (spec.workers if isinstance(spec, Frontend) else 1)
+        for _, spec in specs(topology)
+    )
 
 
 def known_nodes(topology: Topology) -> Iterator[Finding]:

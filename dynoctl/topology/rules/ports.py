@@ -42,7 +42,7 @@ def taken_once(topology: Topology) -> Iterator[Finding]:
         first = seen.setdefault((booking.node, booking.port), booking)
         if booking.port > MAX_PORT:
             yield Finding(booking.path, f"{booking.who} on {booking.node} would need port {booking.port}")
-        elif first is not booking:
+        elif first.path != booking.path:  # the workers of one frontend share its port
             message = (
                 f"{booking.who} on {booking.node} takes port {booking.port}, which {first.who} takes already"
             )

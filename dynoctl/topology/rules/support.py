@@ -13,8 +13,7 @@ from dynoctl.topology.hints import one_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules.places import workers
 
-ENGINES = ("hello",)
-POLICIES = ("similar", "random", "round_robin")
+ENGINES = ("hello", "mock")
 # (key of a worker, the value that works, what the others would be)
 WORKERS = (
     ("span", (), "a worker larger than a node"),
@@ -38,13 +37,6 @@ def engines(topology: Topology) -> Iterator[Finding]:
             yield _not_yet((*path, "engine", "kind"), worker.engine.kind, ENGINES)
 
 
-def policies(topology: Topology) -> Iterator[Finding]:
-    """Policies that the router has."""
-    for index, router in enumerate(topology.roles.router):
-        if router.policy not in POLICIES:
-            yield _not_yet(("roles", "router", index, "policy"), router.policy, POLICIES)
-
-
 def worker_shapes(topology: Topology) -> Iterator[Finding]:
     """Shapes of workers that can be started."""
     for path, worker in workers(topology):
@@ -53,10 +45,12 @@ def worker_shapes(topology: Topology) -> Iterator[Finding]:
                 yield Finding((*path, key), f"{what} is not in this version yet", at_key=True)
 
 
-def one_model(topology: Topology) -> Iterator[Finding]:
-    """One model in a cluster."""
-    for path, worker in workers(topology):
-        if worker.model is not None and worker.model.name != topology.model.name:
-            yield Finding(
-                (*path, "model"), "a second model in one cluster is not in this version yet", at_key=True
-            )
+def one_queue(topology: Topology) -> Iterator[Finding]:
+    """The prefill queue is of one model."""
+    names = {(worker.model or topology.model).name for _, worker in workers(topology)}
+    if len(names) > 1 and topology.disagg.mode != "off":
+        yield Finding(
+            ("disagg", "mode"),
+            "disaggregation with several models in one cluster is not in this version yet",
+            "write `mode: off`, or give each model a cluster of its own",
+        )

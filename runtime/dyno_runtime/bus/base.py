@@ -56,7 +56,10 @@ class Sink(Protocol):
 
 
 class Reply(Protocol):
-    """Who serves a call answers here. After `end`, or once it was cancelled, everything is ignored."""
+    """Who serves a call answers here. After `end`, or once it was cancelled, everything is ignored.
+
+    A `Delta` with `finish` is an end, too.
+    """
 
     on_cancel: Callable[[], None] | None  # called once, if the caller leaves before the end
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from dyno_runtime.bus.base import CallFailed, Serve, Sink
-from dyno_runtime.wire.messages import Body, Failure
+from dyno_runtime.wire.messages import Body, Delta, Failure
 
 
 class LocalReply:
@@ -20,8 +20,11 @@ class LocalReply:
         self._sink: Sink | None = sink
 
     def send(self, body: Body) -> None:
-        if self._sink is not None:
-            self._sink.item(body)
+        sink = self._sink
+        if sink is not None:
+            sink.item(body)
+            if body.__class__ is Delta and body.finish is not None:
+                self.end()
 
     def end(self, failure: Failure | None = None) -> None:
         sink, self._sink = self._sink, None

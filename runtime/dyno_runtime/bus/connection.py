@@ -1,12 +1,14 @@
 """One TCP connection to one peer, whichever side dialled it: framing, calls in both directions, bounds.
 
 In: bytes from the peer, and calls from this process. Out: frames, at most one write in each turn of the event loop.
+Deltas of that turn, of all calls, are one `Step`; behind a peer that does not read those of one call become one.
 When it ends, for whatever reason, every call over it ends as `peer_lost`, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -17,16 +19,22 @@ from dyno_runtime.wire.messages import (
     Address,
     Body,
     Cancel,
+    Delta,
     End,
     Envelope,
     Failure,
     Hello,
     Item,
     Open,
+    Step,
 )
 
+log = logging.getLogger("dyno.stream")
+
 MAX_OUTBOX = 65_536  # envelopes that wait for a peer which does not read
+MAX_OUTBOX_BYTES = 64 * 1024 * 1024
 MAX_CALLS = 16_384  # in each direction
+MERGE_ABOVE = 4096  # deltas that wait for a peer which does not read
 HIGH_WATER_BYTES = 1024 * 1024
 
 
@@ -46,6 +54,22 @@ class Owner(Protocol):
         """The connection is over. `strange`: it was never a peer of ours."""
 
 
+def joined(one: Delta, other: Delta) -> Delta:
+    """Two deltas of a call, the second one without a `prefill` or `cached_tokens` of its own, as one."""
+    logprobs = None
+    if one.logprobs is not None or other.logprobs is not None:
+        logprobs = [*(one.logprobs or ()), *(other.logprobs or ())]
+    return Delta(one.tokens + other.tokens, other.finish, one.prefill, one.cached_tokens, logprobs)
+
+
+def _size_bytes(envelope: Envelope) -> int:
+    """What it will take; it is encoded for that, which only a peer that does not read costs us."""
+    try:
+        return len(frame([envelope]))
+    except FrameTooLarge:
+        return 0  # it is never sent
+
+
 class StreamReply:
     """The serving end of a call that came over a connection."""
 
@@ -57,8 +81,16 @@ class StreamReply:
         self._call = call
 
     def send(self, body: Body) -> None:
-        if self._connection is not None:
-            self._connection.send(Item(self._call, body))
+        connection = self._connection
+        if connection is None:
+            return
+        if body.__class__ is not Delta:
+            connection.send(Item(self._call, body))
+            return
+        if body.finish is not None:
+            self._connection = None
+            connection.served(self._call)
+        connection.step(self._call, body)
 
     def end(self, failure: Failure | None = None) -> None:
         connection, self._connection = self._connection, None
@@ -99,6 +131,10 @@ class Connection(asyncio.Protocol):
         self._unframer = Unframer()
         self._tcp: asyncio.Transport | None = None
         self._outbox: list[Envelope] = []
+        self._outbox_bytes = 0  # of what came while nothing could be written
+        self._step_calls: list[int] = []
+        self._step_deltas: list[Delta] = []
+        self._merge_above = MERGE_ABOVE
         self._flushing = False
         self._paused = False
         self._closed: str | None = None
@@ -144,17 +180,50 @@ class Connection(asyncio.Protocol):
         if self._closed is not None:
             return
         self._outbox.append(envelope)
-        if len(self._outbox) > MAX_OUTBOX:
+        if self._paused or self._tcp is None:
+            self._outbox_bytes += _size_bytes(envelope)
+        if self._outbox_bytes > MAX_OUTBOX_BYTES:
+            self.lose(f"{self.peer} does not read; over {MAX_OUTBOX_BYTES} bytes wait for it")
+        elif len(self._outbox) > MAX_OUTBOX:
             self.lose(f"{self.peer} does not read; {MAX_OUTBOX} messages wait for it")
         elif not self._flushing and self._tcp is not None and not self._paused:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
+    def step(self, call: int, delta: Delta) -> None:
+        """Queue a delta; it may overtake nothing of its own call, for that has nothing else but an end."""
+        if self._closed is not None:
+            return
+        self._step_calls.append(call)
+        self._step_deltas.append(delta)
+        if not self._flushing and self._tcp is not None:
+            if not self._paused:
+                self._flushing = True
+                self._loop.call_soon(self._flush)
+            elif len(self._step_calls) > self._merge_above:
+                self._merge()
+
+    def _merge(self) -> None:
+        """The peer does not read: at most one delta a call waits for it, however long."""
+        merged: dict[int, Delta] = {}
+        for call, delta in zip(self._step_calls, self._step_deltas, strict=True):
+            earlier = merged.get(call)
+            merged[call] = delta if earlier is None else joined(earlier, delta)
+        self._step_calls, self._step_deltas = list(merged), list(merged.values())
+        self._merge_above = 2 * len(merged) + MERGE_ABOVE
+
     def _flush(self) -> None:
         self._flushing = False
-        if self._closed is not None or self._paused or self._tcp is None or not self._outbox:
+        if self._closed is not None or self._paused or self._tcp is None:
             return
-        outbox, self._outbox = self._outbox, []
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        if self._step_calls:
+            # First: an end of one of these calls is in the outbox.
+            outbox.insert(0, Step(self._step_calls, self._step_deltas))
+            self._step_calls, self._step_deltas = [], []
+            self._merge_above = MERGE_ABOVE
+        elif not outbox:
+            return
         self.spoke_s = self._loop.time()
         try:
             self._tcp.write(frame(outbox))
@@ -177,6 +246,9 @@ class Connection(asyncio.Protocol):
                 if reply is not None:
                     reply.cancelled()
                 self._tcp.write(frame([End(envelope.call, failure)]))
+            elif isinstance(envelope, Step):
+                for call, delta in zip(envelope.calls, envelope.deltas, strict=True):
+                    self._write_alone(Item(call, delta))
 
     # ---- reading
 
@@ -187,19 +259,50 @@ class Connection(asyncio.Protocol):
             for envelope in envelopes:
                 if self._closed is not None:
                     return
-                self._take(envelope)
+                if envelope.__class__ is Step and self.greeted:
+                    self._take_step(envelope)
+                elif not self.greeted:
+                    self._greet(envelope)
+                else:
+                    self._take(envelope)
         except BadFrame as error:
             self.lose(str(error), strange=not self.greeted)
 
+    def _take_step(self, step: Step) -> None:
+        sinks = self._calls
+        for call, delta in zip(step.calls, step.deltas, strict=False):
+            sink = sinks.get(call)
+            if sink is None:
+                continue
+            try:
+                sink.item(delta)
+                if delta.finish is not None and sinks.pop(call, None) is not None:
+                    sink.end(None)
+            except Exception:
+                self._broken(call)
+
+    def _broken(self, call: int) -> None:
+        """The receiver of one call raised: that call is over, the others of this connection are not."""
+        log.exception("a call to %s is dropped: its receiver failed", self.peer)
+        self.forget(call)
+
     def _take(self, envelope: Envelope) -> None:
-        if not self.greeted:
-            self._greet(envelope)
-            return
+        try:
+            self._deliver(envelope)
+        except Exception:
+            if not isinstance(envelope, Item | End):
+                raise
+            self._broken(envelope.call)
+
+    def _deliver(self, envelope: Envelope) -> None:
         match envelope:
             case Item(call, body):
                 sink = self._calls.get(call)
                 if sink is not None:
                     sink.item(body)
+                    if isinstance(body, Delta) and body.finish is not None:
+                        self._calls.pop(call, None)
+                        sink.end(None)
             case End(call, failure):
                 sink = self._calls.pop(call, None)
                 if sink is not None:
@@ -267,6 +370,7 @@ class Connection(asyncio.Protocol):
             return
         self._closed = reason
         self._outbox.clear()
+        self._step_calls, self._step_deltas = [], []
         if self._tcp is not None:
             self._tcp.abort()
         self._owner.lost(self, reason, strange=strange)

@@ -134,6 +134,16 @@ class EtcdStore:
         if client is not None:
             await client.close()
 
+    # ---- for `models` only
+
+    async def remove(self, key: str) -> None:
+        """Delete this one key, and not what lives under the same lease. Raises Down, Refused."""
+
+        async def do(client: Any) -> None:
+            await client.delete(key.encode())
+
+        await self._call(do)
+
     # ---- for `purge` only
 
     async def delete(self, *prefixes: str) -> int:

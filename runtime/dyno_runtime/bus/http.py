@@ -8,6 +8,7 @@ one sweep a second looks after all deadlines.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -21,10 +22,13 @@ import msgspec
 
 from dyno_runtime.bus.base import Refused, why
 
+log = logging.getLogger("dyno.http")
+
 Header = tuple[bytes, bytes]
 _STATUS_LINES = {int(one): b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in HTTPStatus}
 _JSON = b"application/json"
 MAX_PIPELINED = 16
+LINGER_S = 2.0  # for a client that still sends what was refused already
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class Limits:
     sweep_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One whole request. Header names are lower case; of equal ones the last counts."""
 
     method: str
@@ -54,14 +57,16 @@ class Request:
 class Exchange:
     """One request and its answer: either `respond`, or `begin`, any number of `write`, `finish`.
 
-    `on_gone` is called once if the client leaves before the answer is complete; later calls are ignored.
+    `on_gone` is called once if the client leaves before the answer is complete; later calls are ignored. `on_drained`
+    is called whenever a client that did not read reads again.
     """
 
-    __slots__ = ("_connection", "_keep_alive", "_streaming", "on_gone", "request")
+    __slots__ = ("_connection", "_keep_alive", "_streaming", "on_drained", "on_gone", "request")
 
     def __init__(self, connection: HttpConnection, request: Request, *, keep_alive: bool) -> None:
         self.request = request
         self.on_gone: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
         self._connection: HttpConnection | None = connection
         self._keep_alive = keep_alive
         self._streaming = False
@@ -90,11 +95,20 @@ class Exchange:
         if self._connection is not None:
             self._connection.write(b"%x\r\n%s\r\n" % (len(data), data))
 
-    def finish(self) -> None:
-        """The end of a streamed answer."""
+    def finish(self, data: bytes = b"") -> None:
+        """The end of a streamed answer, with a last piece."""
         if self._connection is not None:
-            self._connection.write(b"0\r\n\r\n")
+            last = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+            self._connection.write(last)
             self._complete()
+
+    def fail(self) -> None:
+        """The handler broke: say so, or cut off an answer that has begun."""
+        connection = self._connection
+        if connection is not None and self._streaming:
+            connection.cut()
+        else:
+            self.respond(500, error_body("an error inside the server", "internal_error", "internal"))
 
     @property
     def stalled(self) -> bool:
@@ -202,6 +216,8 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.paused = False
         self._set_deadline()
+        if self._current is not None and self._current.on_drained is not None:
+            self._current.on_drained()
 
     # ---- httptools
 
@@ -261,12 +277,20 @@ class HttpConnection(asyncio.Protocol):
         if self._current is None and self._waiting and not self.closing:
             self._current = self._waiting.popleft()
             self.deadline_s = float("inf")
-            self._server.handler(self._current)
+            self._handle(self._current)
         # Reading goes on while a request is answered, or a client that leaves would not be noticed.
         if len(self._waiting) >= MAX_PIPELINED:
             self._tcp.pause_reading()
         else:
             self._tcp.resume_reading()
+
+    def _handle(self, exchange: Exchange) -> None:
+        try:
+            self._server.handler(exchange)
+        except Exception:
+            # The parser that called would swallow it, and the client would wait for ever.
+            log.exception("the handler of %s %s failed", exchange.request.method, exchange.request.path)
+            exchange.fail()
 
     def completed(self, *, keep_alive: bool) -> None:
         """The answer to the current request is written."""
@@ -275,6 +299,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if not keep_alive or self.closing:
             self.closing = True
+            # A client that does not read the rest would keep the connection for ever.
+            self.deadline_s = self._server.now_s() + self._limits.stalled_s
             self._tcp.close()
             return
         self._set_deadline()
@@ -286,9 +312,14 @@ class HttpConnection(asyncio.Protocol):
         if self._tcp is not None:
             self._tcp.write(data)
 
+    def cut(self) -> None:
+        """End now, whatever is unsent."""
+        if self._tcp is not None:
+            self._tcp.abort()
+
     def _set_deadline(self) -> None:
         limits, now_s = self._limits, self._server.now_s()
-        if self.paused:
+        if self.paused or (self.closing and self._current is None):
             self.deadline_s = now_s + limits.stalled_s
         elif self._current is not None:
             self.deadline_s = float("inf")
@@ -318,7 +349,14 @@ class HttpConnection(asyncio.Protocol):
             self.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
         else:
             current.gone()
-        if self._tcp is not None:
+        if self._tcp is None:
+            return
+        if status in (413, 431) and current is None:
+            # Closing with unread bytes resets the connection, and the client would never see why.
+            self._deaf = True
+            self._tcp.write_eof()
+            self.deadline_s = self._server.now_s() + LINGER_S
+        else:
             self._tcp.close()
 
     def expire(self) -> None:
@@ -348,11 +386,14 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int) -> int:
-        """Bind and serve; the port, chosen by the system where `port` is 0. Raises Refused where it is taken."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Bind and serve; the port, chosen by the system where `port` is 0. Raises Refused where it is taken.
+
+        `shared`: other processes of this user listen there, too, and the system gives each some of the connections.
+        """
         try:
             self._server = await self._loop.create_server(
-                lambda: HttpConnection(self), host, port, backlog=1024
+                lambda: HttpConnection(self), host, port, backlog=1024, reuse_port=shared or None
             )
         except OSError as error:
             raise Refused(f"cannot listen for HTTP on {host}:{port}: {why(error)}") from error

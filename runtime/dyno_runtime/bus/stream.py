@@ -73,6 +73,8 @@ class StreamTransport:
             connection.lose(f"no connection to {to} within {CONNECT_S:.0f} s")
         except OSError as error:
             connection.lose(f"no connection to {to}: {why(error)}")
+        except UnicodeError:
+            connection.lose(f"no connection to {to}: this is no name of a host")
         self._keep_beating()
 
     # ---- what connections report

@@ -34,12 +34,16 @@ class BlockSizeDiffers(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as registered. `models` are the exact names that it serves: the model and its adapters."""
+    """A worker as registered. `models` are the exact names that it serves: the model and its adapters.
+
+    Where it makes a difference workers are taken in the order of their `place`, then of their lease.
+    """
 
     lease: LeaseId
     models: frozenset[str]
     block_size: int
     draining: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +231,9 @@ class Chooser:
 
     def _sort(self) -> None:
         self._ready = {}
-        for lease, worker in sorted(self._workers.items()):
+        for worker in sorted(self._workers.values(), key=lambda one: (one.place, one.lease)):
             for model in () if worker.draining else worker.models:
-                self._ready.setdefault(model, []).append(lease)
+                self._ready.setdefault(model, []).append(worker.lease)
 
     def _view(self, request: Request, workers: Sequence[LeaseId]) -> View:
         matched = self.index.match(request.blocks)

@@ -1,7 +1,8 @@
 """How far one request has got, and what a failure means for it.
 
 In: what happened to the attempt that runs. Out: `Retry` with the state to go on from, or `GiveUp` with the
-failure that the caller is told. A request is retried only while nothing of its answer was passed on.
+failure that the caller is told. A request is retried only while nothing of its answer was passed on, unless it can
+be resumed: then it has as many attempts again whenever it has got further.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Session:
     excluded: frozenset[LeaseId] = frozenset()
     begun: bool = False
     pinned: bool = False  # the caller named the instance, so no other will do
+    resumable: bool = False  # another instance can go on from where this one was
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ def sent(session: Session) -> Session:
 
 def answered(session: Session) -> Session:
     """A first piece of the answer came and was passed on."""
-    return replace(session, begun=True)
+    return replace(session, begun=True, attempts=0, excluded=frozenset())
 
 
 def failed(session: Session, instance: LeaseId, failure: Failure) -> Retry | GiveUp:
     """The attempt at `instance` ended with `failure`."""
-    final = session.begun or session.pinned or session.attempts >= MAX_ATTEMPTS
+    final = (session.begun and not session.resumable) or session.pinned or session.attempts >= MAX_ATTEMPTS
     if final or failure.code not in _RETRYABLE:
         return GiveUp(failure)
     return Retry(replace(session, excluded=session.excluded | {instance}))

@@ -21,6 +21,7 @@ import msgspec
 
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import Token
+from dyno_runtime.wire.sampling import Logprob as Logprob
 from dyno_runtime.wire.sampling import Sampling
 
 Finish = Literal["stop", "length", "error"]
@@ -58,13 +59,6 @@ class Job(msgspec.Struct, frozen=True, eq=False):
     salt: BlockHash = 0
     blocks: Sequence[BlockHash] | None = None
     owner: Any = None
-
-
-class Logprob(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Of one token: its own, and those of the likeliest ones, best first."""
-
-    logprob: float
-    top: tuple[tuple[Token, float], ...] = ()
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):

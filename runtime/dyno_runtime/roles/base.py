@@ -7,16 +7,18 @@ more), `stop` (let go). A role finds everything that it needs in `Surroundings` 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from dyno_runtime.bus.base import Queue
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
+from dyno_runtime.roles.live import Live
+from dyno_runtime.roles.names import Names
 from dyno_runtime.settings import ProcessSettings
-from dyno_runtime.wire.messages import Address, Failure, LeaseId, Role
+from dyno_runtime.wire.messages import Address, Choose, Chosen, Failure, LeaseId, Role
 
 DRAINING = Failure("draining", "this process is going away")
 NOT_READY = Failure("not_ready", "the engine is still loading")
@@ -38,6 +40,29 @@ class Reachable(Queue, Protocol):
         """It is connected."""
 
 
+class Routes(Protocol):
+    """A router in this very process, called without a message."""
+
+    def choose(self, choose: Choose) -> Chosen | Failure:
+        """Which worker?"""
+
+    def begun(self, request: str) -> None:
+        """Its first token came."""
+
+    def ended(self, request: str) -> None:
+        """It is over, however it ended. Ids that are not known are ignored."""
+
+    def explain(self, choose: Choose) -> dict[str, Any]:
+        """Where it would go, and why, as a JSON object."""
+
+
+@dataclass
+class Beside:
+    """What other roles of this process offer to the one that looks."""
+
+    router: Routes | None = None
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a process gives to its roles."""
@@ -53,6 +78,9 @@ class Surroundings:
     engine_ready: asyncio.Event
     queue_down: asyncio.Event
     queue_clear: asyncio.Event  # what an earlier life of the cluster left in the queue is gone
+    live: Live  # what may be changed while the cluster runs
+    names: Names  # what models are called
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def place(self) -> str:
@@ -89,4 +117,7 @@ class Part:
         """Cut what is left."""
 
     def view_changed(self) -> None:
-        """Instances came, went or changed."""
+        """Instances came, went or changed, or a model got or lost a name."""
+
+    def config_changed(self) -> None:
+        """What may be changed while the cluster runs has changed."""

@@ -2,8 +2,9 @@
 
 `POST /generate {"prompt": …, "request_id": …}` answers `{"worker_output": …, "request_id": …}`, as JSON, whatever
 `Accept` says: the hello-world clients ask for `text/event-stream` and are shown this same object.
-`GET /health` (200 while a decode worker could take a request, with the counts of registered and of ready instances),
-`/ready` (200 while this process takes requests) and `/live`.
+The OpenAI API is in `api`, `POST /debug/route` in `debug`. `GET /health` (200 while a decode worker could take a
+request, with the counts of registered and of ready instances), `/ready` (200 while this process takes requests) and
+`/live`.
 
 Every answer says who made it, `x-dyno-worker: node2/decode-0`, and who prefilled, `x-dyno-prefill: local` or
 `remote:node3/prefill-0`. Three request headers are for probes: `x-dyno-probe: 1` (the router must not learn from it),
@@ -15,6 +16,7 @@ the answer says so).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -23,6 +25,7 @@ from dyno_runtime.bus.base import Call, CallFailed
 from dyno_runtime.bus.http import Exchange, HttpServer, error_body
 from dyno_runtime.core.session import Session
 from dyno_runtime.core.view import ready_counts
+from dyno_runtime.roles.api import Api
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.journey import Journey, Suspects
@@ -54,7 +57,14 @@ class Frontend(Part):
         self._requests = 0
         self._turn = 0
         self._suspects = Suspects()
-        self._routes = {
+        self._api = Api(around, self._dispatcher)
+        self._routes: dict[str, tuple[str, Callable[[Exchange], None]]] = {
+            "/v1/chat/completions": ("POST", self._api.chat),
+            "/v1/completions": ("POST", self._api.completion),
+            "/v1/models": ("GET", self._api.models),
+            "/debug/route": ("POST", self._api.debug.route),
+            "/openapi.json": ("GET", self._api.spec),
+            "/metrics": ("GET", self._metrics),
             "/generate": ("POST", self._generate),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
@@ -65,20 +75,28 @@ class Frontend(Part):
         http = self.around.settings.http
         assert http is not None
         self._server = HttpServer(self._serve)
-        await self._server.listen(http.host, http.port)
+        await self._server.listen(http.host, http.port, shared=self.around.settings.http_workers > 1)
+
+    async def run(self) -> None:
+        await self._api.run()
 
     @property
     def in_flight(self) -> int:
-        return len(self._live)
+        return len(self._live) + self._api.in_flight
+
+    def view_changed(self) -> None:
+        self._api.catalog.changed()
 
     def drain(self) -> None:
         super().drain()
+        self._api.draining = True
         if self._server is not None:
             self._server.drain()
 
     async def stop(self) -> None:
         for visit in list(self._live):
             visit.give_up(DRAINING)
+        self._api.stop()
         if self._server is not None:
             await self._server.close()
 
@@ -87,6 +105,8 @@ class Frontend(Part):
     def _serve(self, exchange: Exchange) -> None:
         path, method = exchange.request.path, exchange.request.method
         route = self._routes.get(path)
+        if route is None and path.startswith("/v1/models/"):
+            route = self._routes["/v1/models"]
         if route is None:
             exchange.respond(404, error_body(f"there is no {path}", _KIND[404], "not_found"))
         elif method != route[0] and not (method == "HEAD" and route[0] == "GET"):
@@ -98,6 +118,9 @@ class Frontend(Part):
 
     def _alive(self, exchange: Exchange) -> None:
         exchange.respond(200, b'{"status":"alive"}')
+
+    def _metrics(self, exchange: Exchange) -> None:
+        exchange.respond(200, self._api.figures.text(self.in_flight), (), b"text/plain; version=0.0.4")
 
     def _ready(self, exchange: Exchange) -> None:
         if self.draining:
@@ -149,7 +172,7 @@ class Frontend(Part):
     def _send(self, ask: Ask, visit: _Visit) -> Call | None:
         if self.around.members.view.ready("processor"):
             return Journey(self.around.peers, self._processor, ask, visit, self._suspects)
-        return self._dispatcher.open(ask, visit)
+        return self._dispatcher.open_ask(ask, visit)
 
     async def _processor(self, session: Session) -> Instance:
         known = self.around.members.view.ready("processor", session.excluded)

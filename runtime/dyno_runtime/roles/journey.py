@@ -34,6 +34,8 @@ class Suspects:
 
     def leases(self) -> set[LeaseId]:
         """Who is suspected now."""
+        if not self._until_s:
+            return set()
         now_s = asyncio.get_running_loop().time()
         self._until_s = {lease: until_s for lease, until_s in self._until_s.items() if until_s > now_s}
         return set(self._until_s)

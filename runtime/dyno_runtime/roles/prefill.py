@@ -23,6 +23,10 @@ STILL_WORKING_S = 1.5
 LONGEST_PAUSE_S = 2.0
 
 
+class Unreached(Exception):
+    """The decode worker that waits cannot be asked from here; another prefill worker may reach it."""
+
+
 class Prefill(Part):
     """See the module."""
 
@@ -34,6 +38,7 @@ class Prefill(Part):
         self._engine: Engine = around.engine
         self._slots = asyncio.Semaphore(around.engine.slots)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unreached = 0  # tasks in a row
 
     @property
     def in_flight(self) -> int:
@@ -47,9 +52,12 @@ class Prefill(Part):
         failures = 0
         while not self.draining:
             await self._slots.acquire()
+            if self._unreached:
+                # Whoever reaches the decode worker shall pull what was given back.
+                await self._rest(self._unreached)
             try:
                 work = await self.around.queue.pull(PULL_S)
-                failures = 0
+                failures, self.problem = 0, None
             except (Down, Refused) as error:
                 self._slots.release()
                 failures += 1
@@ -71,7 +79,10 @@ class Prefill(Part):
     async def _pause(self, error: Down | Refused, failures: int) -> None:
         log.debug("cannot pull: %s", error)
         self.problem = str(error) if isinstance(error, Refused) else None
-        longest = min(LONGEST_PAUSE_S, 0.1 * 2**failures)
+        await self._rest(failures)
+
+    async def _rest(self, failures: int) -> None:
+        longest = min(LONGEST_PAUSE_S, 0.1 * 2 ** min(failures, 10))
         await asyncio.sleep(longest * self.around.rng.uniform(0.5, 1.0))
 
     async def _work(self, work: Work) -> None:
@@ -85,6 +96,10 @@ class Prefill(Part):
         except BadFrame as error:
             log.warning("dropped a task: %s", error)
             await _quietly(work)
+        except Unreached as error:
+            self._unreached += 1
+            log.warning("gave a task back: %s", error)
+            await _give_back(work)
         except (Down, Refused) as error:
             # The work is done and told; the item may come again and will find that nobody waits for it.
             log.info("could not ack a task: %s", error)
@@ -98,18 +113,22 @@ class Prefill(Part):
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
         try:
-            kv = await self._engine.prefill(Job(task.request, task.tokens, kv=task.kv))
+            kv = await self._engine.prefill(_job(task))
         except EngineError as error:
             return Prefilled(task.request, by, error=str(error))
         return Prefilled(task.request, by, kv=kv)
 
     async def _wanted(self, task: PrefillTask) -> bool:
-        """False for what a dead process left behind, and for requests whose client has left."""
+        """False for what a dead process left behind, and for requests whose client has left. Raises Unreached."""
         try:
             await self.around.peers.ask(task.reply_to, Wanted(task.request), TELL_S)
         except CallFailed as error:
+            known = ("decode", task.lease) in self.around.members.view.instances
+            if known and error.failure.code != "not_found":
+                raise Unreached(f"cannot ask {task.reply_to} about {task.request}: {error}") from error
             log.info("dropped task %s: %s", task.request, error)
             return False
+        self._unreached = 0
         return True
 
     async def _tell(self, task: PrefillTask, prefilled: Prefilled) -> None:
@@ -123,6 +142,11 @@ class Prefill(Part):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _job(task: PrefillTask) -> Job:
+    """Only the prompt: its KV is wanted, not an answer."""
+    return Job(task.request, task.tokens, kv=task.kv, salt=task.salt, blocks=task.blocks or None)
 
 
 async def _keep_claim(work: Work) -> None:

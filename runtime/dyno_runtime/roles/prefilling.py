@@ -12,16 +12,19 @@ from typing import Any
 
 from dyno_runtime.bus.base import Down, Refused, Reply
 from dyno_runtime.core.disagg import Limits, Local, Outlook, decide
+from dyno_runtime.engine.base import Engine, EngineError, Job, KvHolder
 from dyno_runtime.roles.base import Surroundings
+from dyno_runtime.settings import Disagg
 from dyno_runtime.wire.codec import encode_task
 from dyno_runtime.wire.messages import Failure, Generate, Prefilled, PrefillTask, Wanted
 
 log = logging.getLogger("dyno.decode")
 
 DEPTH_S = 0.5
-# A task that was pulled before the queue went down still comes back over the stream transport.
+# Queue or last prefill worker lost: what was pulled before may still come back over the stream transport.
 QUEUE_LOST_S = 1.0
 FORCED_S = 3.0
+LOOK_S = 0.2
 
 Outcome = tuple[dict[str, Any] | None, str]
 LOCAL: Outcome = (None, "local")
@@ -30,11 +33,9 @@ LOCAL: Outcome = (None, "local")
 class Prefilling:
     """See the module; one for each decode worker."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, engine: Engine) -> None:
         self._around = around
-        disagg = around.settings.disagg
-        self._limits = Limits(disagg.mode, disagg.max_local_prefill_length, disagg.max_prefill_queue_size)
-        self._timeout_s = disagg.prefill_timeout_s
+        self._engine = engine
         self._waiting: dict[str, asyncio.Future[Prefilled]] = {}
 
     def start(self) -> None:
@@ -42,10 +43,17 @@ class Prefilling:
         self._around.peers.on(Prefilled, self._on_prefilled)
         self._around.peers.on(Wanted, self._on_wanted)
 
+    def stays(self, order: Generate) -> bool:
+        """It is prefilled here, and that is known without asking anybody."""
+        if self._limits.mode == "off":
+            return True
+        if order.prefill == "remote":
+            return False
+        # As if the queue were empty: whoever does not leave then, never does.
+        return isinstance(decide(self._limits, self._outlook_with(order, 0)), Local)
+
     async def prefill(self, order: Generate) -> Outcome:
         """Have `order` prefilled elsewhere if that is better, and wait for it."""
-        if self._limits.mode == "off":
-            return LOCAL
         if order.prefill == "remote":
             await self._await_path()
         verdict = decide(self._limits, await self._outlook(order))
@@ -59,6 +67,15 @@ class Prefilling:
         finally:
             del self._waiting[order.request]
 
+    @property
+    def _disagg(self) -> Disagg:
+        return self._around.live.disagg(self._around.settings.model.name)
+
+    @property
+    def _limits(self) -> Limits:
+        disagg = self._disagg
+        return Limits(disagg.mode, disagg.max_local_prefill_length, disagg.max_prefill_queue_size)
+
     async def _await_path(self) -> None:
         """Whoever asks for a remote prefill, a probe just after the start, gives it the time to be there."""
         around = self._around
@@ -70,7 +87,17 @@ class Prefilling:
 
     async def _remote(self, order: Generate, done: asyncio.Future[Prefilled]) -> Outcome:
         around = self._around
-        task = PrefillTask(order.request, order.tokens, around.lease, around.own)
+        try:
+            room = self._reserved(order)
+        except EngineError as error:
+            log.warning("%s: prefill stays local: %s", order.request, error)
+            return LOCAL
+        if isinstance(room, str):
+            log.info("%s: prefill stays local: %s", order.request, room)
+            return LOCAL
+        task = PrefillTask(
+            order.request, order.tokens, around.lease, around.own, room, order.salt, order.blocks
+        )
         try:
             await around.queue.push(order.request, encode_task(task))
         except (Down, Refused) as error:
@@ -85,16 +112,37 @@ class Prefilling:
             return LOCAL
         return prefilled.kv, f"remote:{prefilled.by}"
 
+    def _reserved(self, order: Generate) -> dict[str, Any] | str | None:
+        """Where the KV shall go, None where the engine need not know before, or why it cannot come."""
+        if not isinstance(self._engine, KvHolder):
+            return None
+        blocks = order.blocks or None
+        job = Job(order.request, order.tokens, order.sampling, None, order.answered, order.salt, blocks)
+        return self._engine.reserve(job) or "there is no room for its KV now"
+
     async def _wait(self, done: asyncio.Future[Prefilled]) -> bool:
-        down = asyncio.get_running_loop().create_task(self._around.queue_down.wait())
+        down = asyncio.get_running_loop().create_task(self._lost())
         try:
             waits: list[asyncio.Future[Any]] = [done, down]
-            await asyncio.wait(waits, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits, timeout=self._disagg.prefill_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done.done() and down.done():
                 await asyncio.wait([done], timeout=QUEUE_LOST_S)
         finally:
             down.cancel()
         return done.done()
+
+    async def _lost(self) -> None:
+        """Returns when the queue is down, or no prefill worker is left that could pull."""
+        around = self._around
+        while around.members.view.ready("prefill"):
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await around.queue_down.wait()
+                return
+            except TimeoutError:
+                continue
 
     async def _outlook(self, order: Generate) -> Outlook:
         around = self._around
@@ -105,10 +153,13 @@ class Prefilling:
                     depth = 0 if self._limits.mode == "always" else await around.queue.depth()
             except (Down, Refused, TimeoutError) as error:
                 log.warning("the prefill queue cannot be asked: %s", error or "it does not answer")
+        return self._outlook_with(order, depth)
+
+    def _outlook_with(self, order: Generate, depth: int | None) -> Outlook:
         return Outlook(
             prompt_tokens=len(order.tokens),
-            matched_tokens=0,
-            prefill_workers=len(around.members.view.ready("prefill")),
+            matched_tokens=order.matched_tokens,
+            prefill_workers=len(self._around.members.view.ready("prefill")),
             queue_depth=depth,
             forced=order.prefill == "remote",
         )

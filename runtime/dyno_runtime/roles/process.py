@@ -18,21 +18,25 @@ from random import Random
 
 from dyno_runtime.bus.base import Down, Refused
 from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
+from dyno_runtime.bus.keys import Keys
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
+from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.base import EngineError
 from dyno_runtime.engine.choose import make_engine
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
+from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.names import NameKeeper, Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance
-from dyno_runtime.wire.names import lease_id
+from dyno_runtime.wire.names import config_prefix, lease_id, models_prefix
 
 log = logging.getLogger("dyno.process")
 
@@ -57,7 +61,7 @@ class Process:
         self._fatal: str | None = None
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        self._engine = make_engine(settings.engine) if has_engine else None
+        self._engine = make_engine(settings.engine, block_hashes, settings.model.path) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)
@@ -65,7 +69,10 @@ class Process:
         self._queue = make_queue(settings, self._changed)
         lease = Lease(settings.cluster, self.lease, settings.lease_ttl_s, settings.lease_grace_s)
         self._members = Members(self._members_changed)
-        self._registry = Registry(make_store(settings), lease, self._rng, self._members)
+        self._store = make_store(settings)
+        self._registry = Registry(self._store, lease, self._rng, self._members)
+        self._live = Live(settings, self._config_changed)
+        self._names = Names(self._members_changed)
         self._peers = Peers(self._transport)
         self._around = Surroundings(
             settings=settings,
@@ -79,6 +86,8 @@ class Process:
             engine_ready=asyncio.Event(),
             queue_down=self._queue_down,
             queue_clear=asyncio.Event(),
+            live=self._live,
+            names=self._names,
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
@@ -123,6 +132,7 @@ class Process:
         self._spawn(self._await_registration())
         self._spawn(self._await_lost())
         self._spawn(self._clear_queue())
+        self._watch_keys()
         for part in self._parts:
             self._spawn(part.run())
         # After the ports and the registry are under way: its import costs a tenth of a second.
@@ -130,6 +140,15 @@ class Process:
         self._changed()
         gc.collect()
         gc.freeze()
+
+    def _watch_keys(self) -> None:
+        """What may change while the cluster runs: names of models, and the settings that are live."""
+        cluster = self.settings.cluster
+        self._spawn(Keys(self._store, models_prefix(cluster), self._rng, self._names).watch())
+        self._spawn(Keys(self._store, config_prefix(cluster), self._rng, self._live).watch())
+        if "decode" in self.settings.roles:
+            keeper = NameKeeper(cluster, self.settings.model.name, self._store, self._names)
+            self._spawn(keeper.keep())
 
     async def _shutdown(self) -> None:
         if self._registry.tasks:
@@ -244,11 +263,21 @@ class Process:
                     unit=settings.unit,
                     stream=self._around.own,
                     model=settings.model.name,
+                    path=settings.model.path,
+                    engine=settings.engine.kind,
+                    block_size=settings.engine.block_size,
+                    max_model_len=settings.engine.max_model_len,
+                    capabilities=self._capabilities(part),
                     state="ready" if self._is_ready(part) else "loading",
                 )
                 for part in self._parts
             )
         )
+
+    def _capabilities(self, part: Part) -> tuple[str, ...]:
+        """What the engine of this role heeds of a request."""
+        known = self._engine.capabilities if self._engine is not None and part.name in WITH_ENGINE else ()
+        return tuple(sorted(known))
 
     def _is_ready(self, part: Part) -> bool:
         """It may be sent work; a prefill worker that cannot pull yet would only make decode wait."""
@@ -272,6 +301,11 @@ class Process:
             part.view_changed()
         self._health.changed()
 
+    def _config_changed(self) -> None:
+        for part in self._parts:
+            part.config_changed()
+        self._health.changed()
+
     def _look(self) -> Health:
         return Health(
             unit=self.settings.unit,
@@ -287,7 +321,14 @@ class Process:
 
     def _role_health(self, part: Part) -> RoleHealth:
         queue_problem = self._queue.problem if self._uses_queue(part) else None
-        problems = (self._fatal, self._engine_problem, part.problem, self._registry.problem, queue_problem)
+        problems = (
+            self._fatal,
+            self._engine_problem,
+            part.problem,
+            self._registry.problem,
+            queue_problem,
+            self._live.problem,
+        )
         return RoleHealth(
             port=self._listening,
             registered=self._registry.held,

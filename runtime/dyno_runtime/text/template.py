@@ -58,7 +58,9 @@ class ChatTemplates:
         self._knows_developers = {name for name, source in sources.items() if "developer" in source}
         for name, source in sources.items():
             try:
-                self._templates[name] = environment.from_string(source)
+                template = self._templates[name] = environment.from_string(source)
+                # It is copied for each rendering, and a ChainMap is slow to copy.
+                template.globals = dict(template.globals)
                 self._wants_parts[name] = _loops_over_parts(environment.parse(source))
             except jinja2.TemplateError as error:
                 raise BadTemplate(f"the chat template {name!r} cannot be compiled: {error}") from error

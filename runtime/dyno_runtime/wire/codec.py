@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dyno_runtime.wire.messages import Envelope, Instance, PrefillTask
+from dyno_runtime.wire.messages import Envelope, Instance, ModelName, PrefillTask
 
 VERSION = 1
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -20,6 +20,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Envelope])
 _task_decoder = msgspec.msgpack.Decoder(PrefillTask)
 _instance_decoder = msgspec.json.Decoder(Instance)
+_name_decoder = msgspec.json.Decoder(ModelName)
 
 
 class BadFrame(ValueError):
@@ -124,3 +125,20 @@ def decode_instance(data: bytes) -> Instance:
         return _instance_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFrame(f"an instance that cannot be read: {error}") from error
+
+
+def encode_model_name(name: ModelName) -> bytes:
+    """A further name of a model as it lies in etcd: JSON."""
+    return msgspec.json.encode(name)
+
+
+def decode_model_name(data: bytes) -> ModelName:
+    """The value in `data`; keys of newer versions are ignored.
+
+    Raises:
+        BadFrame: not such a value.
+    """
+    try:
+        return _name_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFrame(f"a model's name that cannot be read: {error}") from error

@@ -5,11 +5,14 @@ Spelled here only. A cluster's name is a DNS label, so it needs no quoting in an
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
+from urllib.parse import quote, unquote
 
 from dyno_runtime.wire.messages import LeaseId, Role
 
 PREFILL_CONSUMER = "prefill"
+
+ConfigKind = Literal["disagg", "routing"]
 
 
 def cluster_prefix(cluster: str) -> str:
@@ -31,6 +34,37 @@ def split_instance_key(key: str) -> tuple[Role, LeaseId]:
     """The role and the lease of an `instance_key`."""
     role, lease = key.rsplit("/", 2)[1:]
     return cast(Role, role), lease
+
+
+def models_prefix(cluster: str) -> str:
+    """All further names of models."""
+    return f"/{cluster}/models/"
+
+
+def model_key(cluster: str, name: str) -> str:
+    """One further name of a model. Names may have slashes, so they are quoted as in a URL."""
+    return models_prefix(cluster) + quote(name, safe="")
+
+
+def split_model_key(key: str) -> str:
+    """The name in a `model_key`; one that somebody did not quote is understood, too."""
+    return unquote(key.split("/", 3)[3])
+
+
+def config_prefix(cluster: str) -> str:
+    """What may be changed while the cluster runs."""
+    return f"/{cluster}/config/"
+
+
+def config_key(cluster: str, kind: ConfigKind, model: str) -> str:
+    """What may be changed of one model: where its prefill runs, how it is routed."""
+    return f"/{cluster}/config/{kind}/{quote(model, safe='')}"
+
+
+def split_config_key(key: str) -> tuple[str, str]:
+    """The kind and the model of a `config_key`; the kind may be one that does not exist."""
+    kind, _, model = key.split("/", 3)[3].partition("/")
+    return kind, unquote(model)
 
 
 def prefill_stream(cluster: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dyno_runtime.wire.messages import Token
+Token = int
 
 
 class Sampling(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -22,3 +22,10 @@ class Sampling(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ignore_eos: bool = False
     stop_token_ids: tuple[Token, ...] = ()
     logprobs: int | None = None  # 0: of the chosen token alone; n: and of the n likeliest
+
+
+class Logprob(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Of one token: its own, and those of the likeliest ones, best first."""
+
+    logprob: float
+    top: tuple[tuple[Token, float], ...] = ()

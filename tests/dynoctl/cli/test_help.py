@@ -16,19 +16,22 @@ from dynoctl.cli.app import app
 from tests.dynoctl.cli.conftest import Dynoctl
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+TOP: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+MODELS: dict[str, Any] = TOP["models"].commands
+COMMANDS = {**TOP, **{f"models {verb}": command for verb, command in MODELS.items()}}
 
 
 def test_the_verbs_in_the_order_of_a_life() -> None:
-    assert list(COMMANDS) == ["validate", "schema", "plan", "up", "status", "logs", "down"]
+    assert list(TOP) == ["validate", "schema", "plan", "up", "status", "logs", "down", "models"]
+    assert list(MODELS) == ["list", "add", "remove"]
 
 
 @pytest.mark.parametrize("verb", ["dynoctl", *COMMANDS])
 def test_help(verb: str, dynoctl: Dynoctl) -> None:
-    argv = ["--help"] if verb == "dynoctl" else [verb, "--help"]
+    argv = ["--help"] if verb == "dynoctl" else [*verb.split(), "--help"]
     done = dynoctl(*argv)
     assert (done.code, done.err) == (0, "")
-    expected = GOLDEN / f"{verb}.txt"
+    expected = GOLDEN / f"{verb.replace(' ', '-')}.txt"
     if os.environ.get("DYNO_REWRITE") == "1":
         expected.write_text(done.out)
     assert done.out == expected.read_text()
@@ -36,7 +39,10 @@ def test_help(verb: str, dynoctl: Dynoctl) -> None:
 
 
 def test_there_is_one_for_each_and_no_other() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == {"dynoctl", *COMMANDS}
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {
+        "dynoctl",
+        *(verb.replace(" ", "-") for verb in COMMANDS),
+    }
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -50,12 +56,14 @@ def test_every_verb_and_every_option_says_what_it_does(verb: str) -> None:
         assert text.endswith("."), f"{verb} {parameter.name}"
 
 
-@pytest.mark.parametrize("verb", ["plan", "up", "status", "logs", "down", "validate"])
+@pytest.mark.parametrize(
+    "verb", ["plan", "up", "status", "logs", "down", "validate", *(f"models {one}" for one in MODELS)]
+)
 def test_what_prints_data_prints_json_too(verb: str) -> None:
     assert "json" in {parameter.name for parameter in COMMANDS[verb].params}
 
 
-@pytest.mark.parametrize("verb", ["up", "down"])
+@pytest.mark.parametrize("verb", ["up", "down", "models add", "models remove"])
 def test_what_changes_something_can_be_tried_and_agreed_to(verb: str) -> None:
     assert {"dry_run", "yes"} <= {parameter.name for parameter in COMMANDS[verb].params}
 

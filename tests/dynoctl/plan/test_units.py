@@ -96,7 +96,7 @@ def test_the_settings_of_a_worker() -> None:
         roles=("decode",),
         services=runtime.Services(etcd=("http://10.0.0.1:2379",), nats="nats://10.0.0.1:4222"),
         stream=runtime.Endpoint(host="10.0.0.2", port=7300),
-        model=runtime.Model(name="m", path="m"),
+        model=runtime.Model(name="m"),
         engine=runtime.Engine(kind="hello", block_size=16, args={"a": 1, "b": 2}),
         health_path="/home/u/.dynoctl/clusters/c/n2/units/decode-0/health.json",
     )
@@ -161,9 +161,9 @@ def test_environment_of_top_node_and_role_the_nearest_wins() -> None:
 
 
 def test_a_model_of_its_own() -> None:
-    text = ONE.replace("{id: m}", "{id: org/m, served_name: m}")
+    text = ONE.replace("{id: m}", "{id: /models/m, served_name: m}")
     found = specs(text)
-    assert settings(found["local/decode-0"]).model == runtime.Model(name="m", path="org/m")
+    assert settings(found["local/decode-0"]).model == runtime.Model(name="m", path="/models/m")
 
 
 def test_the_digest_is_over_everything_but_the_supervising_program() -> None:
@@ -188,3 +188,37 @@ def test_the_document_is_what_the_node_program_takes() -> None:
     for spec in specs().values():
         unit = _parse(json.loads(json.dumps({**spec.document, "digest": spec.digest})))
         assert (unit.unit, unit.listens) == (spec.name, spec.listens)
+
+
+def test_the_workers_of_a_frontend_share_its_port_and_each_has_a_processor_and_a_router() -> None:
+    found = specs(
+        ONE.replace(
+            "frontend: {}, processor: {}", "frontend: {workers: 3, replicas: 2}, processor: {replicas: 2}"
+        )
+    )
+    units = {name: spec for name, spec in found.items() if "frontend" in spec.roles}
+    assert {name: (spec.roles, spec.listens) for name, spec in units.items()} == {
+        f"local/frontend-{index}": (
+            ("frontend", "processor", "router") if index < 3 else ("frontend", "processor"),
+            (8000 + index // 3, 7000 + index),
+        )
+        for index in range(6)
+    }
+    assert {settings(spec).http_workers for spec in units.values()} == {3}
+    assert settings(found["local/decode-0"]).http_workers == 1
+
+
+def test_workers_that_are_not_fused_are_frontends_alone() -> None:
+    text = ONE.replace("frontend: {}", "frontend: {workers: 2}")
+    found = specs(text, "roles.fused=false")
+    assert [name for name, spec in found.items() if spec.files] == [
+        f"local/{name}" for name in ("frontend-0", "frontend-1", "processor-0", "router-0", "decode-0")
+    ]
+
+
+def test_the_policy_of_a_router_is_kv_unless_the_engine_is_hello() -> None:
+    mock = ONE.replace("{kind: hello}", "{kind: mock}")
+    assert settings(specs(ONE, "roles.router={}")["local/frontend-0"]).routing == runtime.Routing("similar")
+    assert settings(specs(mock, "roles.router={}")["local/frontend-0"]).routing == runtime.Routing("kv")
+    bounded = specs(mock, "roles.router={policy: prefix, max_waiting: 4, max_usage: 0.9}")
+    assert settings(bounded["local/frontend-0"]).routing == runtime.Routing("prefix", 4, 0.9)

@@ -10,7 +10,8 @@ import pytest
 from dynoctl.errors import NotReady
 from dynoctl.plan.results import Proof
 from dynoctl.plan.steps import UnitSpec
-from dynoctl.probe.token import Route, prove, routes
+from dynoctl.probe.token import Route, models, prove, routes
+from dynoctl.topology.load import parse
 
 
 def unit(name: str, *roles: str, node: str = "n1", port: int = 0) -> UnitSpec:
@@ -21,10 +22,11 @@ FRONT = unit("frontend-0", "frontend", "router", port=8000)
 WORKER = unit("decode-0", "decode", node="n2")
 LOCAL = Route(FRONT, WORKER, "http://127.0.0.1:8000", remote_prefill=False)
 REMOTE = Route(FRONT, WORKER, "http://127.0.0.1:8000", remote_prefill=True)
+CHAT = Route(FRONT, WORKER, "http://127.0.0.1:8000", remote_prefill=False, model="m")
 
 
 def pairs(*specs: UnitSpec) -> list[str]:
-    found = routes(specs, remote_prefill=False)
+    found = routes(specs, {}, remote_prefill=False)
     return [
         f"{route.frontend.name} {route.url} -> {route.worker.node}/{route.worker.name}" for route in found
     ]
@@ -48,7 +50,7 @@ def test_every_frontend_once_too() -> None:
 
 @pytest.mark.parametrize("specs", [(), (FRONT,), (WORKER,)])
 def test_without_a_frontend_and_a_worker_there_is_nothing_to_ask(specs: tuple[UnitSpec, ...]) -> None:
-    assert routes(specs, remote_prefill=True) == ()
+    assert routes(specs, {}, remote_prefill=True) == ()
 
 
 def answer(**more: Any) -> dict[str, Any]:
@@ -93,6 +95,45 @@ def test_a_remote_prefill_is_asked_for_and_named() -> None:
     assert asked[0]["headers"]["x-dyno-prefill"] == "remote"
 
 
+def events(*texts: str | None, end: str = "data: [DONE]\n\n") -> str:
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant"} | {"content": text}}]} for text in texts
+    ]
+    return ": ping\n\n" + "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + end
+
+
+def test_a_worker_of_a_model_is_asked_by_a_streaming_chat_request() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ask(node: str, request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return answer(body=events("", "it ", None, "serves"))
+
+    assert prove(CHAT, ask) == Proof("n1", "n2/decode-0", None, 12.5, "it serves")
+    assert asked[0]["url"] == "http://127.0.0.1:8000/v1/chat/completions"
+    assert json.loads(asked[0]["body"]) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "dynoctl asks whether the whole path serves"}],
+        "stream": True,
+        "max_tokens": 8,
+    }
+
+
+def test_each_worker_is_asked_for_its_own_model() -> None:
+    text = """
+name: c
+model: {id: a}
+engine: {kind: mock}
+roles:
+  frontend: {}
+  decode: [{}, {model: {id: /models/b, served_name: b}}]
+"""
+    assert models(parse(text, "t.yaml")) == {("local", "decode-0"): "a", ("local", "decode-1"): "b"}
+    assert models(parse(text.replace("mock", "hello"), "t.yaml")) == {}
+    found = routes((FRONT, WORKER), {("n2", "decode-0"): "b"}, remote_prefill=False)
+    assert [route.model for route in found] == ["b"]
+
+
 def error(message: str) -> str:
     return json.dumps({"error": {"message": message}})
 
@@ -120,6 +161,17 @@ UNPROVEN: dict[str, tuple[Route, dict[str, Any], str]] = {
     "nothing": (LOCAL, answer(body='{"worker_output": ""}'), "the output is empty"),
     "no JSON": (LOCAL, answer(body="hello\n"), "the answer is not what a worker says: hello"),
     "other JSON": (LOCAL, answer(body="[]"), "the answer is not what a worker says: []"),
+    "a stream that breaks off": (
+        CHAT,
+        answer(body='data: {"choices": []}\n\n'),
+        'the answer is not what a worker says: data: {"choices": []}',
+    ),
+    "a stream with an error in it": (
+        CHAT,
+        answer(body='data: {"error": {"message": "no"}}\n\ndata: [DONE]\n\n'),
+        'the answer is not what a worker says: data: {"error": {"message": "no"}}\n\ndata: [DONE]',
+    ),
+    "a stream without a token": (CHAT, answer(body=events("", None)), "the output is empty"),
     "a local prefill": (
         REMOTE,
         answer(),

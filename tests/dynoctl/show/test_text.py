@@ -168,10 +168,15 @@ def test_small_things() -> None:
 
 
 def test_what_to_do_next() -> None:
-    assert list(text.next_lines("http://10.0.0.1:8000", "c")) == [
+    assert list(text.next_lines("http://10.0.0.1:8000", "c", None)) == [
         "",
         "address  http://10.0.0.1:8000",
         "try      curl -s http://10.0.0.1:8000/generate -H 'Content-Type: application/json' \\",
         """           -d '{"prompt": "Tell me a joke", "request_id": "1"}'""",
         "next     dynoctl status c  |  dynoctl logs c --follow  |  dynoctl down c",
+    ]
+    assert list(text.next_lines("http://10.0.0.1:8000", "c", "it's"))[2:4] == [
+        "try      curl -sN http://10.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\",
+        """           -d '{"model": "it'"'"'s", "stream": true, """
+        """"messages": [{"role": "user", "content": "Tell me a joke"}]}'""",
     ]

@@ -331,3 +331,32 @@ async def test_a_taken_port_is_refused_by_name():
             Refused, match=rf"^cannot listen for HTTP on 127.0.0.1:{port}: address already in use$"
         ):
             await HttpServer(echo).listen("127.0.0.1", port)
+
+
+async def test_a_handler_that_raises_is_logged_and_answered(caplog):
+    def broken(exchange: Exchange) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving(broken) as (_, connect):
+        client = await connect()
+        client.send(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
+        status, _, body = await client.answer()
+    assert (status, msgspec.json.decode(body)["error"]["message"]) == (500, "an error inside the server")
+    assert "the handler of GET /x failed" in caplog.text
+
+
+async def test_a_client_that_does_not_read_its_last_answer_is_cut_off():
+    def handler(exchange: Exchange) -> None:
+        # As if the kernel had taken most of it: what is left is too little to pause for.
+        assert exchange._connection is not None
+        assert exchange._connection._tcp is not None
+        exchange._connection._tcp.set_write_buffer_limits(high=100_000_000)
+        exchange.respond(200, b"x" * 50_000_000)
+
+    async with serving(handler, replace(LIMITS, stalled_s=0.2)) as (server, connect):
+        client = await connect()
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        await client.reader.readuntil(b"\r\n")
+        async with asyncio.timeout(5.0):
+            while server._connections:
+                await asyncio.sleep(0.01)

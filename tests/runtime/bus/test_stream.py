@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import pytest
 
 from dyno_runtime.bus import connection, stream
+from dyno_runtime.bus.base import Reply
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.stream import StreamTransport
 from dyno_runtime.wire.codec import frame
-from dyno_runtime.wire.messages import Address, Ask, Envelope, Hello, Open, Text
+from dyno_runtime.wire.messages import Address, Ask, Body, Envelope, Hello, Open, Text
 from tests.runtime.bus.test_transport_contract import ASK, Collect, serve_pieces, stream_world, within
 from tests.servers import free_port
 
@@ -33,6 +34,15 @@ async def closed_after(address: Address, data: bytes) -> bytes:
         pass
     writer.close()
     return got
+
+
+async def test_a_name_that_no_host_can_have_fails_the_call():
+    async with stream_world() as both:
+        sink = Collect()
+        nowhere = Address("a" * 64 + ".example", 7300)
+        both.one.open(nowhere, ASK, sink)
+        await within(sink.over.wait())
+        assert messages(sink) == [f"no connection to {nowhere}: this is no name of a host"]
 
 
 async def test_strangers_are_closed_logged_once_and_disturb_nobody(caplog):
@@ -136,8 +146,12 @@ async def test_all_of_one_turn_is_one_write(monkeypatch):
         assert [len(one) for one in frames] == [10, 1010]
 
 
-async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
-    monkeypatch.setattr(connection, "MAX_OUTBOX", 200)
+@pytest.mark.parametrize(
+    ("bound", "value", "what"),
+    [("MAX_OUTBOX", 200, "200 messages wait"), ("MAX_OUTBOX_BYTES", 500_000, "over 500000 bytes wait")],
+)
+async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch, bound, value, what):
+    monkeypatch.setattr(connection, bound, value)
     monkeypatch.setattr(connection, "HIGH_WATER_BYTES", 1000)
     address = Address("127.0.0.1", free_port())
     silence = asyncio.Event()
@@ -157,7 +171,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_bound(monkeypatch):
                 break
             await asyncio.sleep(0)
         await within(sink.over.wait())
-        assert messages(sink) == [f"{address} does not read; 200 messages wait for it"]
+        assert messages(sink) == [f"{address} does not read; {what} for it"]
     silence.set()
     server.close()
 
@@ -185,3 +199,30 @@ async def test_close_ends_what_is_under_way():
     await within(sink.over.wait())
     assert sink.ends[0] is not None
     assert sink.ends[0].code == "peer_lost"
+
+
+async def test_a_receiver_that_raises_loses_its_own_call_and_no_other(caplog):
+    class Broken(Collect):
+        def item(self, body: Body) -> None:
+            raise RuntimeError("a bug")
+
+    async with stream_world() as both:
+        replies: list[Reply] = []
+        left = asyncio.Event()
+
+        def serve(ask: Ask, reply: Reply) -> None:
+            replies.append(reply)
+            if ask.request == "broken":
+                reply.on_cancel = left.set
+                reply.send(Text("x"))
+
+        both.other.on(Ask, serve)
+        good = Collect()
+        both.one.open(both.addresses[1], Ask("good", "x"), good)
+        both.one.open(both.addresses[1], Ask("broken", "x"), Broken())
+        await within(left.wait())
+        replies[0].send(Text("y"))
+        replies[0].end()
+        await within(good.over.wait())
+        assert (good.items, good.ends) == (["y"], [None])
+    assert "is dropped: its receiver failed" in caplog.text

@@ -31,7 +31,8 @@ def runtime(*argv: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("argv", [[], ["purge"], ["a", "b"]])
 def test_usage(argv: list[str]):
     done = runtime(*argv)
-    assert (done.returncode, done.stderr) == (2, "usage: python -m dyno_runtime [purge] SETTINGS.json\n")
+    usage = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS\n"
+    assert (done.returncode, done.stderr) == (2, usage)
 
 
 def test_settings_that_cannot_be_read(tmp_path: Path):

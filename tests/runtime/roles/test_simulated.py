@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any, Literal
 
 import pytest
 
-from dyno_runtime.bus.base import Reply
+from dyno_runtime.bus.base import CallFailed, Reply
 from dyno_runtime.bus.memory.broker import Broker, MemoryQueue
 from dyno_runtime.bus.memory.kv import Kv, MemoryStore
 from dyno_runtime.bus.memory.network import MemoryTransport, Network
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
+from dyno_runtime.core.blocks import block_hashes
+from dyno_runtime.engine.base import Job
 from dyno_runtime.engine.hello import HelloEngine
+from dyno_runtime.engine.mock.engine import MockEngine
+from dyno_runtime.roles import prefilling
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
+from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.names import Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.router import Router
 from dyno_runtime.settings import (
@@ -38,6 +45,9 @@ from dyno_runtime.wire.messages import Address, Ask, Body, Delta, Failure, Gener
 PARTS: dict[RoleName, type[Part]] = {"router": Router, "decode": Decode, "prefill": Prefill}
 
 
+MOCK = {"speedup": 20.0}
+
+
 class Sim:
     """What all processes of one run share."""
 
@@ -47,6 +57,8 @@ class Sim:
         self.kv = Kv()
         self.broker = Broker(ack_wait_s=0.2)
         self.members: list[Member] = []
+        self.kind: Literal["hello", "mock"] = "hello"
+        self.prefill_timeout_s = 0.5
 
     async def add(self, *roles: RoleName) -> Member:
         member = Member(self, len(self.members) + 1, roles)
@@ -77,20 +89,24 @@ class Member:
             services=Services((), ""),
             stream=Endpoint(self.address.host, self.address.port),
             model=Model("hello"),
-            engine=Engine("hello"),
+            engine=Engine(sim.kind, block_size=16, args=MOCK if sim.kind == "mock" else {}),
             health_path="",
             routing=Routing("round_robin"),
-            disagg=Disagg("always", prefill_timeout_s=0.5),
+            disagg=Disagg("always", prefill_timeout_s=sim.prefill_timeout_s),
         )
         self.transport = MemoryTransport(sim.network, self.address)
         self.peers = Peers(self.transport)
-        engine = HelloEngine({"hostname": self.lease, "generate_s": 0.005, "prefill_s": 0.002})
+        engine: Any
+        if sim.kind == "mock":
+            engine = MockEngine(settings.engine, block_hashes)
+        else:
+            engine = HelloEngine({"hostname": self.lease, "generate_s": 0.005, "prefill_s": 0.002})
         self.engine = engine
         self.view = Members(self.members_changed)
         self.registry = Registry(MemoryStore(sim.kv), Lease("sim", self.lease, 0.3, 60.0), rng, self.view)
         self.around = Surroundings(
             settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker), rng, engine,
-            asyncio.Event(), asyncio.Event(), asyncio.Event(),
+            asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
         )  # fmt: skip
         self.around.engine_ready.set()
         self.around.queue_clear.set()
@@ -104,12 +120,13 @@ class Member:
 
     async def start(self) -> None:
         await self.transport.listen(self.peers.serve)
+        await self.engine.load()
         for part in self.parts:
             await part.start()
             self.tasks.append(asyncio.create_task(part.run()))
         self.registry.announce(
             *(
-                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello")
+                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello", block_size=16)
                 for p in self.parts
             )
         )
@@ -123,7 +140,8 @@ class Member:
 
     @property
     def in_flight(self) -> int:
-        return sum(part.in_flight for part in self.parts) + self.engine.stats().running
+        stats = self.engine.stats()
+        return sum(part.in_flight for part in self.parts) + int(stats.running + stats.waiting)
 
     async def close(self) -> None:
         for part in self.parts:
@@ -175,7 +193,7 @@ async def ask(sim: Sim, front: Member, count: int) -> list[tuple[str, Client]]:
     clients = []
     for number in range(count):
         client, prompt = Client(), f"prompt {number}"
-        front.dispatcher.open(Ask(f"r-{number}", prompt), client)
+        front.dispatcher.open_ask(Ask(f"r-{number}", prompt), client)
         clients.append((prompt, client))
         await asyncio.sleep(sim.rng.uniform(0, 0.01))
     return clients
@@ -225,7 +243,7 @@ async def test_callers_that_leave_free_everything():
     sim = Sim(3, delay_s=(0.0, 0.002))
     front, workers = await cluster(sim)
     for number in range(50):
-        journey = front.dispatcher.open(Ask(f"r-{number}", "x"), Client())
+        journey = front.dispatcher.open_ask(Ask(f"r-{number}", "x"), Client())
         assert journey is not None
         await asyncio.sleep(sim.rng.uniform(0, 0.01))
         journey.cancel()
@@ -257,7 +275,60 @@ async def test_a_worker_that_dies_after_its_last_token_has_answered():
 
     worker.peers.on(Generate, last_words)
     client = Client()
-    front.dispatcher.open(Ask("r", "x"), client)
+    front.dispatcher.open_ask(Ask("r", "x"), client)
     await settled(client.done.is_set)
     assert (client.text, client.ends) == ("whole", [None])
+    await sim.close()
+
+
+async def waiting_order(sim: Sim, worker: Member) -> asyncio.Task[tuple[dict[str, Any] | None, str]]:
+    """A prompt at a decode worker whose queue takes it while nobody answers."""
+    part = worker.parts[0]
+    assert isinstance(part, Decode)
+    order = Generate("r", list(b"a long prompt"))
+    task = asyncio.create_task(part._prefilling.prefill(order))
+    await settled(lambda: sim.broker.newest == 1)
+    return task
+
+
+async def test_a_wait_for_remote_prefill_ends_when_the_last_prefill_worker_is_gone(monkeypatch):
+    monkeypatch.setattr(prefilling, "QUEUE_LOST_S", 0.05)
+    sim = Sim(6)
+    sim.prefill_timeout_s = 60.0
+    worker, helper = await sim.add("decode"), await sim.add("prefill")
+    await settled(lambda: worker.view.view.counts() == {"decode": 1, "prefill": 1})
+
+    async def never(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(helper.engine, "prefill", never)
+    task = await waiting_order(sim, worker)
+    helper.crash()
+    async with asyncio.timeout(10.0):
+        assert await task == (None, "local")
+    await sim.close()
+
+
+async def test_a_prefill_worker_that_cannot_reach_the_decode_worker_gives_the_task_to_one_that_can(
+    monkeypatch,
+):
+    sim = Sim(7)
+    sim.prefill_timeout_s = 60.0
+    worker, cut_off = await sim.add("decode"), await sim.add("prefill")
+    await settled(lambda: "decode" in cut_off.view.view.counts() and "prefill" in worker.view.view.counts())
+    asked = asyncio.Event()
+
+    async def nobody(*_: object) -> None:
+        asked.set()
+        raise CallFailed(Failure("peer_lost", "no route"))
+
+    monkeypatch.setattr(cut_off.peers, "ask", nobody)
+    part = cut_off.parts[0]
+    part.problem = "NATS has no JetStream"
+    task = await waiting_order(sim, worker)
+    await asked.wait()
+    able = await sim.add("prefill")
+    async with asyncio.timeout(10.0):
+        assert (await task)[1] == f"remote:{able.around.place}"
+    assert part.problem is None
     await sim.close()

@@ -14,7 +14,7 @@ from random import Random
 from dyno_runtime.bus.base import Refused, Serve, Sink
 from dyno_runtime.bus.calls import LocalReply, open_local
 from dyno_runtime.wire.codec import FrameTooLarge, Unframer, frame
-from dyno_runtime.wire.messages import Address, Body, Failure, Open
+from dyno_runtime.wire.messages import Address, Body, Delta, Failure, Open
 
 SILENT_S = 10.0
 
@@ -135,10 +135,14 @@ class MemoryCall:
                 self.end(Failure("too_large", str(error)))
                 return
             self._link.carry(self._caller, lambda: self._deliver(travelled))
+            if isinstance(body, Delta) and body.finish is not None:
+                self._serving = False
 
     def _deliver(self, body: Body) -> None:
         if self._sink is not None:
             self._sink.item(body)
+            if isinstance(body, Delta) and body.finish is not None:
+                self._finish(None)
 
     def end(self, failure: Failure | None = None) -> None:
         if self._serving:
