@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from dyno_runtime.bus.base import CallFailed
-from dyno_runtime.bus.http import Exchange
+from dyno_runtime.bus.exchange import Exchange
 from dyno_runtime.clock import wall_s
 from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.core.routing import COMPARED_CHARS

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from dyno_runtime.bus.base import CallFailed
-from dyno_runtime.bus.http import Exchange
+from dyno_runtime.bus.exchange import Exchange
 from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.core.routing import COMPARED_CHARS
 from dyno_runtime.openai.errors import ApiError, invalid, of_failure

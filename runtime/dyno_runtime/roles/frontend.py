@@ -22,7 +22,8 @@ from typing import Literal
 import msgspec
 
 from dyno_runtime.bus.base import Call, CallFailed
-from dyno_runtime.bus.http import Exchange, HttpServer, error_body
+from dyno_runtime.bus.exchange import Exchange, error_body
+from dyno_runtime.bus.http import HttpServer
 from dyno_runtime.core.session import Session
 from dyno_runtime.core.view import ready_counts
 from dyno_runtime.roles.api import Api

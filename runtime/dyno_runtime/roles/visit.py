@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from dyno_runtime.bus.http import Exchange, Header
+from dyno_runtime.bus.exchange import Exchange, Header
 from dyno_runtime.openai.answers import Head, Usage, chat_answer, completion_answer, usage
 from dyno_runtime.openai.chunks import DONE, PING, error_event, usage_chunk
 from dyno_runtime.openai.errors import ApiError, of_failure

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from dyno_runtime.bus.base import Refused
-from dyno_runtime.bus.http import Exchange, Handler, HttpServer, Limits
+from dyno_runtime.bus.exchange import Exchange, Handler
+from dyno_runtime.bus.http import HttpServer, Limits
 
 LIMITS = Limits(
     max_head_bytes=2000, max_headers=20, max_body_bytes=5000, request_s=0.2, idle_s=5.0, sweep_s=0.02

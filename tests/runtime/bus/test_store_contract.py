@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -221,6 +221,7 @@ async def test_an_etcd_that_forgot_our_login_is_logged_in_to_again(own_etcd):
     assert await store.refresh("00000000000000fd") is True
     await store.hold("00000000000000fd", 30.0, {"/users/a": b"2"})
     assert await next_of(changes) == Change("/users/a", b"2")
+    assert isinstance(changes, AsyncGenerator)
     await changes.aclose()
     await store.close()
 
