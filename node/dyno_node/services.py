@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -66,7 +67,8 @@ class Awaited:
             self._jetstream = bool(service.get("jetstream", True))
             self._at = f"{self._host}:{self._port}"
         elif self._kind == "etcd":
-            self._at = text(service, "url")
+            self._url = text(service, "url")
+            self._at = without_user(self._url)
         else:
             raise BadRequest(f"kind is {self._kind!r}, not nats or etcd")
         folder = text(service, "unit_dir", "")
@@ -80,7 +82,7 @@ class Awaited:
         if dead is not None:
             return self._no(dead)
         try:
-            proof = self._nats(timeout_s) if self._kind == "nats" else etcd(self._at, timeout_s)
+            proof = self._nats(timeout_s) if self._kind == "nats" else etcd(self._url, timeout_s)
         except NotYet as reason:
             self._why = str(reason)
             return None
@@ -152,7 +154,7 @@ def etcd(url: str, timeout_s: float) -> dict[str, Any]:
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise Never(f"{url} is not an address like http://10.0.0.1:2379 (TLS is not supported)")
+        raise Never(f"{without_user(url)} is not an address like http://10.0.0.1:2379 (TLS is not supported)")
     at = f"{parts.hostname}:{parts.port or 2379}"
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 2379, timeout=timeout_s)
     try:
@@ -174,6 +176,11 @@ def etcd(url: str, timeout_s: float) -> dict[str, Any]:
     if answer.status != 200 or str(health).lower() != "true":
         raise NotYet(f"etcd at {at} is not healthy: {body[:200].decode(errors='replace').strip()}")
     return {"status": answer.status}
+
+
+def without_user(url: str) -> str:
+    """The address without the user and the password that it may carry: what is printed."""
+    return re.sub(r"(?<=//)[^/@]*@", "", url)
 
 
 def refusal(at: str, error: OSError) -> str:

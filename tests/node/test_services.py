@@ -195,3 +195,13 @@ def test_a_dead_unit_ends_the_wait_with_its_log(program: Program) -> None:
     line = program.ask("await", {"services": wanted, "deadline_s": 60})
     assert (line["ok"], line["error"]) == (False, "nats-0 ended with exit code 1")
     assert "bad config" in line["log"]
+
+
+def test_a_password_in_an_address_is_never_printed(program: Program) -> None:
+    services = [
+        {"kind": "etcd", "url": "https://root:pw-of-root@127.0.0.1:1"},
+        {"kind": "etcd", "url": "http://root:pw-of-root@127.0.0.1:1"},
+    ]
+    lines = program.lines("await", {"services": services, "deadline_s": 0.2})
+    assert [line["at"] for line in lines] == ["https://127.0.0.1:1", "http://127.0.0.1:1"]
+    assert "pw-of-root" not in json.dumps(lines)
