@@ -89,11 +89,11 @@ def test_the_list_of_exceptions_is_not_empty() -> None:
         ),
         (
             TimeoutError("timed out"),
-            "n1: 10.0.0.2:22 did not answer within 10 s (is it up, and is the port open?)",
+            "n1: 10.0.0.2:22 did not answer within 8 s (is it up, and is the port open?)",
         ),
         (
             TimeoutError(errno.ETIMEDOUT, "Connection timed out"),
-            "n1: 10.0.0.2:22 did not answer within 10 s (is it up, and is the port open?)",
+            "n1: 10.0.0.2:22 did not answer within 8 s (is it up, and is the port open?)",
         ),
         (
             OSError(errno.EHOSTUNREACH, "No route to host"),
