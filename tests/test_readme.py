@@ -73,15 +73,17 @@ def test_the_first_two_minutes(clone: Path, environment: dict[str, str]) -> None
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         assert re.search(r"is up: 6 units on 1 node, generation 1, in \d+\.\d s\.", started.stdout)
-        assert "next     scripts/dynoctl status hello  |" in started.stdout
+        assert "next     scripts/dynoctl status local  |" in started.stdout
         curl, status, down = "\n".join(rest).splitlines()
-        assert '"worker_output":"Tell me a joke_GeneratedBy_decode-' in type_in(curl).stdout
-        assert "hello serves (generation 1)" in type_in(status).stdout
+        told = type_in(curl).stdout
+        assert '"object":"chat.completion.chunk"' in told
+        assert told.endswith("data: [DONE]\n\n")
+        assert "local serves (generation 1)" in type_in(status).stdout
         ended = type_in(down)
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert "hello is down: nothing of it is left on 1 node" in ended.stdout
+        assert "local is down: nothing of it is left on 1 node" in ended.stdout
     finally:
-        type_in("scripts/dynoctl down hello")
+        type_in("scripts/dynoctl down local")
 
 
 def test_ci_calls_the_test_command() -> None:
@@ -95,9 +97,8 @@ def test_the_topology_is_valid() -> None:
 
 
 def test_every_verb_is_in_the_table_and_every_link_leads_somewhere() -> None:
-    verbs = {
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    }
+    verbs = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
+    verbs |= {str(group.name) for group in app.registered_groups}
     assert set(re.findall(r"(?m)^\| `dynoctl (\w+)", README)) == verbs
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / link).exists(), link

@@ -25,6 +25,7 @@ DEPTH_S = 0.5
 QUEUE_LOST_S = 1.0
 FORCED_S = 3.0
 LOOK_S = 0.2
+ALONE_S = 4.0  # a worker that is restarted, or takes another's place, is there by then
 
 Outcome = tuple[dict[str, Any] | None, str]
 LOCAL: Outcome = (None, "local")
@@ -134,9 +135,11 @@ class Prefilling:
         return done.done()
 
     async def _lost(self) -> None:
-        """Returns when the queue is down, or no prefill worker is left that could pull."""
+        """Returns when the queue is down, or there has been no prefill worker that could pull for ALONE_S."""
         around = self._around
-        while around.members.view.ready("prefill"):
+        alone_s = 0.0
+        while alone_s < ALONE_S:
+            alone_s = 0.0 if around.members.view.ready("prefill") else alone_s + LOOK_S
             try:
                 async with asyncio.timeout(LOOK_S):
                     await around.queue_down.wait()

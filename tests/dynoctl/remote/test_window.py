@@ -107,7 +107,7 @@ def test_one_dead_host_among_many_is_named_while_the_others_are_done() -> None:
 
 
 _PROGRAM = """
-import sys
+import os, sys
 from dynoctl.remote.dial import Connections
 from dynoctl.remote.local import LocalConnection
 from dynoctl.remote.window import over
@@ -124,8 +124,8 @@ try:
         for node, outcome in over(["a", "b", "c"], do, window=2):
             print(node, outcome)
 except KeyboardInterrupt:
-    print("interrupted")
-    sys.exit(130)
+    print("interrupted", flush=True)
+    os._exit(130)  # as `dynoctl` ends: a daemon thread may hold the lock of stdout at this moment
 """
 
 
