@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -153,7 +152,7 @@ def etcd(url: str, timeout_s: float) -> dict[str, Any]:
         NotYet: nobody answers, or it is not healthy yet. Never: the address cannot be right.
     """
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme != "http" or not parts.hostname or without_user(url) == "the address":
         raise Never(f"{without_user(url)} is not an address like http://10.0.0.1:2379 (TLS is not supported)")
     at = f"{parts.hostname}:{parts.port or 2379}"
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 2379, timeout=timeout_s)
@@ -179,8 +178,15 @@ def etcd(url: str, timeout_s: float) -> dict[str, Any]:
 
 
 def without_user(url: str) -> str:
-    """The address without the user and the password that it may carry: what is printed."""
-    return re.sub(r"(?<=//)[^/@]*@", "", url)
+    """Scheme, host and port of an address: what is printed. Of a text that is no address, nothing is."""
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not parts.scheme or not host or "@" in parts.path:
+        return "the address"
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 
 
 def refusal(at: str, error: OSError) -> str:

@@ -205,3 +205,14 @@ def test_a_password_in_an_address_is_never_printed(program: Program) -> None:
     lines = program.lines("await", {"services": services, "deadline_s": 0.2})
     assert [line["at"] for line in lines] == ["https://127.0.0.1:1", "http://127.0.0.1:1"]
     assert "pw-of-root" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://root:p@ss@h:2379", "https://root:p/w@h:2379", "root:pw@h:2379", "http://root:p/w@127.0.0.1:9"],
+)
+def test_of_a_text_that_is_no_address_nothing_is_printed(url: str) -> None:
+    with pytest.raises(services.Never) as raised:
+        services.etcd(url, 1.0)
+    said = str(raised.value).partition(" is not an address like")[0]
+    assert said in ("the address", "https://h:2379")
