@@ -62,12 +62,18 @@ def plan(
     offline: Annotated[
         bool, typer.Option("--offline", help="Touch no node: plan as if all of them were empty.")
     ] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 2 where there are changes, 0 where there are none."
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> int:
     """Show what `up` would do on every node, and why. Changes nothing."""
     from dynoctl.cli.plan import plan as verb
 
-    return verb(target, overrides or [], offline=offline, json=json)
+    return verb(target, overrides or [], offline=offline, json=json, detailed_exitcode=detailed_exitcode)
 
 
 @app.command()

@@ -11,14 +11,22 @@ from dynoctl.show import json as show_json
 from dynoctl.show import text
 from dynoctl.show.terminal import Terminal
 
+CHANGES = 2  # as in terraform: with --detailed-exitcode, changes are pending
 
-def plan(typed: str | None, overrides: list[str], *, offline: bool, json: bool) -> int:
+
+def plan(
+    typed: str | None, overrides: list[str], *, offline: bool, json: bool, detailed_exitcode: bool = False
+) -> int:
     """Show the plan; nothing is changed."""
     terminal = Terminal(quiet=json)
     with opened(resolve(typed, overrides), terminal) as session:
         observed = Observed({}) if offline else session.look()
         refuse_unreachable(session, observed)
         found = session.plan_up(observed, offline=offline)
+        if found.steps and not offline:
+            observed = session.look(thorough=True)
+            refuse_unreachable(session, observed)
+            found = session.plan_up(observed)
     for warning in found.warnings:
         terminal.warn(warning)
     if json:
@@ -26,4 +34,4 @@ def plan(typed: str | None, overrides: list[str], *, offline: bool, json: bool) 
     else:
         for line in text.plan_lines(found):
             terminal.result(line)
-    return Exit.DONE
+    return CHANGES if detailed_exitcode and found.steps else Exit.DONE

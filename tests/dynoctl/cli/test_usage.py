@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +180,24 @@ def test_ctrl_c_where_nothing_was_changed(dynoctl: Dynoctl, monkeypatch: pytest.
 
     monkeypatch.setattr("dynoctl.cli.status.status", interrupted)
     assert dynoctl("status") == refused("interrupted", code=130)
+
+
+def test_a_plan_with_changes_ends_with_2_only_where_it_is_asked_to(tmp_path: Path) -> None:
+    file = str(Path(__file__).resolve().parents[3] / "topologies" / "hello-local.yaml")
+    environment = {**os.environ, "DYNOCTL_HOME": str(tmp_path / "home")}
+
+    def plan(*options: str) -> int:
+        words = [
+            sys.executable,
+            "-m",
+            "dynoctl",
+            "plan",
+            file,
+            "--set",
+            f"state_dir={tmp_path}/state",
+            *options,
+        ]
+        return subprocess.run(words, env=environment, capture_output=True, check=False, timeout=60).returncode
+
+    assert plan("--offline") == 0
+    assert plan("--offline", "--detailed-exitcode") == 2
