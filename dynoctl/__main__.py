@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,11 @@ def main() -> None:
         from dynoctl.show.terminal import let_go
 
         let_go(sys.stdout)
-    sys.exit(code)
+    # Threads of the window are daemons and may be in the middle of a line: an ordinary exit would abort on the
+    # lock of their stream. Nothing is left to be done here.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def run(argv: list[str]) -> int:
