@@ -67,7 +67,6 @@ class Run:
         self.states: tuple[RoleState, ...] = ()
         self.proofs: list[Proof] = []
         self._observed = observed
-        self._phase = "prepare"
 
     def carry_out(self, shown: Progress) -> None:
         """Everything behind the plan, under the cluster's lock."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynoctl.plan.observed import Observed
-
-SERVICES = ("etcd", "nats")
+from dynoctl.plan.results import SERVICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dynoctl.plan import manifest
 from dynoctl.plan.blocks import obstacles
 from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import Observed, UnitSeen
+from dynoctl.plan.results import SERVICES
 from dynoctl.plan.settings import services
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import (
@@ -33,8 +34,6 @@ from dynoctl.plan.steps import (
 from dynoctl.plan.units import units
 from dynoctl.plan.verdict import judge
 from dynoctl.topology.model import Topology
-
-SERVICES = ("etcd", "nats")
 
 
 def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, stamp: Stamp) -> Plan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dynoctl.plan.observed import NodeSeen, Observed
+from dynoctl.plan.results import SERVICES
 from dynoctl.plan.steps import (
     Artifact,
     Phase,
@@ -21,7 +22,6 @@ from dynoctl.plan.steps import (
     StopUnit,
 )
 
-SERVICES = ("etcd", "nats")
 GRACE_S = 15.0
 
 
