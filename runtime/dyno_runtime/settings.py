@@ -67,6 +67,31 @@ class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefill_timeout_s: float = 30.0
 
 
+class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one worker is spread over GPUs and nodes: `tp` × `pp` × `dp` GPUs on `nodes` nodes, the head first.
+
+    `rank` is this process's node among them, 0 the head; `head` is where the head gathers the others, set where
+    there is more than one node.
+    """
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    executor: Literal["mp", "ray"] = "mp"
+    nodes: int = 1
+    rank: int = 0
+    head: Endpoint | None = None
+
+
+class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How KV travels between engines. `side_channel` is where this worker is asked about its KV; prefilled KV that is
+    not fetched within `lease_s` is given up."""
+
+    connector: str
+    side_channel: Endpoint
+    lease_s: float = 30.0
+
+
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One process: who it is, which roles it plays, whom it talks to.
 
@@ -90,6 +115,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merge_deltas: bool = True  # tokens that arrive together are one event
     routing: Routing = Routing()
     disagg: Disagg = Disagg()
+    parallel: Parallel = Parallel()
+    transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
     expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
