@@ -25,7 +25,7 @@ RULES: tuple[Rule, ...] = (
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
     *(gpus.shared_evenly, gpus.within_the_node, gpus.named),
-    *(support.engines, support.worker_shapes, support.one_queue),
+    *(support.engines, support.worker_shapes),
 )
 
 

@@ -43,14 +43,3 @@ def worker_shapes(topology: Topology) -> Iterator[Finding]:
         for key, works, what in WORKERS:
             if getattr(worker, key) != works:
                 yield Finding((*path, key), f"{what} is not in this version yet", at_key=True)
-
-
-def one_queue(topology: Topology) -> Iterator[Finding]:
-    """The prefill queue is of one model."""
-    names = {(worker.model or topology.model).name for _, worker in workers(topology)}
-    if len(names) > 1 and topology.disagg.mode != "off":
-        yield Finding(
-            ("disagg", "mode"),
-            "disaggregation with several models in one cluster is not in this version yet",
-            "write `mode: off`, or give each model a cluster of its own",
-        )
