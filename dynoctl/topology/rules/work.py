@@ -50,7 +50,7 @@ def same_engine(topology: Topology) -> Iterator[Finding]:
         engine = topology.engine.overridden(worker.engine)
         model = (worker.model or topology.model).name
         first, other = reference.setdefault(model, (path, engine))
-        for key in ("kind", "block_size", "max_model_len"):
+        for key in ("kind", "device", "block_size", "max_model_len"):
             mine, theirs = getattr(engine, key), getattr(other, key)
             if mine != theirs:
                 at = path if getattr(worker.engine, key) is not None else first
@@ -84,6 +84,19 @@ def arguments(topology: Topology) -> Iterator[Finding]:
             first = seen.setdefault(argument_name(key), key)
             if first != key:
                 yield Finding((*path, "args", key), f"is the same argument as '{first}'", at_key=True)
+
+
+def device(topology: Topology) -> Iterator[Finding]:
+    """Only vLLM computes on something."""
+    overrides = [((*path, "engine"), worker.engine) for path, worker in workers(topology)]
+    kinds = {engine.kind or topology.engine.kind for _, engine in overrides} | {topology.engine.kind}
+    for path, engine in (("engine",), topology.engine), *overrides:
+        if engine.device == "cpu" and "vllm" not in (
+            kinds if path == ("engine",) else {engine.kind or topology.engine.kind}
+        ):
+            yield Finding(
+                (*path, "device"), "has no effect, as only the engine vllm computes on a device", at_key=True
+            )
 
 
 def environment(topology: Topology) -> Iterator[Finding]:
