@@ -24,7 +24,7 @@ RULES: tuple[Rule, ...] = (
     *(work.device, work.environment),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.within_the_node, gpus.named),
+    *(gpus.shared_evenly, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
     *(support.worker_shapes, support.one_queue),
 )
 
