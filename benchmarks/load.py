@@ -1,6 +1,7 @@
 """A closed-loop load generator for OpenAI servers: so many clients, each asks again once it is answered.
 
-In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. The connections are those of `dynoctl bench`.
+In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. The connections are those of
+`dynoctl bench`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two runs side by side: what changed, by how much, and whether that is more than noise.
 
-In: records of one tool. Out: a `Change` a figure and load, or `DynoctlError` where they cannot be compared. A figure's
-noise is what repeats of the same point differ by; Welch's interval at 95 % says whether a change is more than that.
+In: records of one tool. Out: a `Change` a figure and load, or `DynoctlError` where they cannot be compared. The
+noise of a figure is what repeats of the same point differ by; Welch's interval at 95 % says whether a change is more.
 """
 
 from __future__ import annotations

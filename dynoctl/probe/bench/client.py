@@ -1,7 +1,8 @@
-"""One connection to an OpenAI server: sends a request, times the answer, counts its events. Parsed by httptools alone.
+"""One connection to an OpenAI server: sends a request, times the answer, counts its events.
 
-In: the bytes of a request. Out: an `Exchange`, told to its owner once it is over. Events are counted, not decoded; the
-usage is read from the answer's end. Built to cost a few microseconds a request and less than one an event.
+In: the bytes of a request. Out: times and usage, and a word to the owner once it is over. The answer is parsed by
+httptools alone, its events are counted, not decoded; the usage is read from its end. Built to cost a few microseconds
+a request and less than one an event.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Client(asyncio.Protocol):
         now_s = time.perf_counter()
         count = data.count(b"data: {")
         if count:
-            if self.gaps_s is not None and self.events:
+            if self.gaps_s is not None and self.first_s:
                 self.gaps_s.append(now_s - self.last_s)
             self.events += count
         self.last_s = now_s

@@ -1,7 +1,7 @@
 """The load generator: sends a point's requests, in a closed loop or on a schedule, and takes a sample of each.
 
-In: where, orders, a load. Out: an `Outcome`. First the warm-up, whose answers count for nothing but their errors; then the
-requests that count. `stop` ends it where it is: what is under way is given up, what was answered is kept.
+In: where, orders, a load. Out: an `Outcome`. First the warm-up, whose answers count for nothing but their errors;
+then the requests that count. `stop` ends it where it is: what is under way is given up, what was answered is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import resource
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import SplitResult
@@ -22,14 +21,13 @@ from dynoctl.bench.load import Load
 from dynoctl.bench.samples import Sample
 from dynoctl.probe.bench.client import Client
 from dynoctl.probe.bench.orders import Order, Orders
+from dynoctl.probe.bench.tool import OnProgress
 
 SILENCE_S = 300.0
 TICK_S = 0.25
 CONNECT_S = 10.0
 WARM_AT_ONCE = 10  # where the load says nothing of how many at once
 _MESSAGE = re.compile(rb'"message":\s*"((?:[^"\\]|\\.)*)"')
-
-OnProgress = Callable[[bool, int, int, int], None]  # warming up?, answered, of how many, tokens so far
 
 
 @dataclass
@@ -278,7 +276,7 @@ def sample_of(line: Line, start_s: float) -> Sample:
     """What an answer that has ended was."""
     prompt, said, cached = line.usage
     error = None
-    if line.status != 200 or b"[DONE]" not in line.tail:
+    if line.status != 200 or b"[DONE]" not in line.tail or b'data: {"error"' in line.tail:
         error = problem(line.status, line.tail)
     return Sample(
         line.sent_s - start_s,

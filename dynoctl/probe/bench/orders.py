@@ -1,7 +1,7 @@
 """The requests of a point, ready to be sent.
 
-In: a load, a writer of prompts, where they go. Out: `Order`s: bytes, and what is expected of the answer. All that can be made
-before the first one is sent is made then, so that making it does not disturb what is measured.
+In: a load, a writer of prompts, where they go. Out: `Order`s: bytes, and what is expected of the answer. All that can
+be made before the first one is sent is made then, so that making it does not disturb what is measured.
 """
 
 from __future__ import annotations

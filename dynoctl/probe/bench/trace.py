@@ -1,7 +1,7 @@
 """Traces in Mooncake's JSONL form: when requests came, how long they were, and which beginnings they shared.
 
-In: a file with `timestamp` (ms), `input_length`, `output_length` and `hash_ids` (one for each 512 tokens begun) a line.
-Out: `Row`s in the order of time.
+In: a file with `timestamp` (ms), `input_length`, `output_length` and `hash_ids` (one for each 512 tokens begun) in
+each line. Out: `Row`s in the order of time.
 """
 
 from __future__ import annotations

@@ -14,10 +14,12 @@ from typing import Protocol
 from dynoctl.errors import UsageError
 
 WORDS = (
-    "time year people way day man thing woman life child world school state family student group country problem "
-    "hand part place case week company system program question work government number night point home water room "
-    "mother area money story fact month lot right study book eye job word business issue side kind head house"
-).split()
+    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school",
+    "state", "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week",
+    "company", "system", "program", "question", "work", "government", "number", "night", "point", "home",
+    "water", "room", "mother", "area", "money", "story", "fact", "month", "lot", "right", "study", "book",
+    "eye", "job", "word", "business", "issue", "side", "kind", "head", "house",
+)  # fmt: skip
 _PIECE = re.compile(r"[Ġ▁ ][a-z]{2,9}")
 _MOST_WORDS = 4096
 _FEWEST_WORDS = 64
