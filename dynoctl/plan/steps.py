@@ -10,7 +10,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 PhaseName = Literal[
-    "leave", "prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"
+    "leave",
+    "prepare",
+    "drain",
+    "stop",
+    "stop-ray",
+    "purge",
+    "stop-services",
+    "services",
+    "ray",
+    "ray-join",
+    "roles",
+    "remove",
 ]
 
 
@@ -33,6 +44,7 @@ class UnitSpec:
     """One supervised process as it is to be: the content of `unit.json`, and the files it reads.
 
     `digest` is over everything else in here, so equal digests mean that nothing that made the process changed.
+    `worker` is set where the process is one of several of a worker larger than a node: its head, as `node/unit`.
     """
 
     name: str
@@ -42,6 +54,7 @@ class UnitSpec:
     document: dict[str, Any]
     files: tuple[tuple[str, str], ...] = ()  # (absolute path, content), 0600
     digest: str = ""
+    worker: str = ""
 
     @property
     def listens(self) -> tuple[int, ...]:
@@ -169,6 +182,18 @@ class ProveGone(Step):
     @property
     def title(self) -> str:
         return "prove that nothing is left"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSession(Step):
+    """Remove what Ray kept of a session."""
+
+    path: str
+    unit: str
+
+    @property
+    def title(self) -> str:
+        return f"remove the session of {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)

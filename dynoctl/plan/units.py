@@ -13,6 +13,7 @@ from dynoctl.errors import Blocked
 from dynoctl.plan.digest import digest_of
 from dynoctl.plan.settings import process_settings, render
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import gather_env, ray_ports, ray_settings, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Process
@@ -38,7 +39,8 @@ def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]
     if topology.nats.node is not None:
         found.append(_nats(topology, sites[topology.nats.node]))
     for process in topology.processes:
-        found.append(_role_unit(topology, process, sites))
+        make = _ray_unit if process.ray else _role_unit
+        found.append(make(topology, process, sites))
     return tuple(found)
 
 
@@ -160,28 +162,47 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
-    env = {
-        "PYTHONPATH": site.code,
-        "PYTHONUNBUFFERED": "1",
-        "NATS_SERVER": settings.services.nats,
-        "ETCD_ENDPOINTS": ",".join(settings.services.etcd),
-    }
-    for placement in process.placements:
-        env.update({name: reveal(value) for name, value in placement.env.items()})
+    services = {"NATS_SERVER": settings.services.nats, "ETCD_ENDPOINTS": ",".join(settings.services.etcd)}
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
-        "env": env,
+        "env": _env(process, sites, services),
         "listens": [port for port in (http, stream) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
-    return _finish(site, process.name, process.roles, document, files=((path, render(settings)),))
+    files = ((path, render(settings)),)
+    return _finish(site, process.name, process.kinds, document, files=files, worker=worker_of(process))
+
+
+def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
+    """One node of the Ray cluster under a worker."""
+    site = sites[process.node]
+    path = f"{site.unit_folder(process.name)}/settings.json"
+    ports = ray_ports(process, site)
+    settings = ray_settings(topology.name, process, sites)
+    document = {
+        "argv": [site.python, "-m", "dyno_runtime", "ray", path],
+        "env": _env(process, sites, {}),
+        "listens": list(ports.values()),
+        "stop_grace_s": ROLE_GRACE_S,
+    }
+    files = ((path, render(settings)),)
+    return _finish(site, process.name, process.kinds, document, files=files, worker=worker_of(process))
+
+
+def _env(process: Process, sites: Mapping[str, Site], more: Mapping[str, str]) -> dict[str, str]:
+    """What the environment of a process is: ours first, so that whoever wrote the file has the last word."""
+    env = {"PYTHONPATH": sites[process.node].code, "PYTHONUNBUFFERED": "1", **more}
+    env |= gather_env(process, sites)
+    for placement in process.placements:
+        env.update({name: reveal(value) for name, value in placement.env.items()})
+    return env
 
 
 def _stream_port(process: Process, site: Site) -> int:
     from dynoctl.plan.ports import STREAM_BASE
 
     first = process.placements[0]
-    for placement in process.placements:
+    for placement in process.placements if process.is_head else ():
         if placement.stream_port is not None:
             return placement.stream_port
     return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)

@@ -24,8 +24,8 @@ RULES: tuple[Rule, ...] = (
     *(work.device, work.environment),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.within_the_node, gpus.named),
-    *(support.worker_shapes, support.one_queue),
+    *(gpus.shared_evenly, gpus.whole_replicas, gpus.within_the_node, gpus.named),
+    support.one_queue,
 )
 
 

@@ -11,22 +11,6 @@ from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules.places import workers
 
-# (key of a worker, the value that works, what the others would be)
-WORKERS = (
-    ("span", (), "a worker larger than a node"),
-    ("pp", 1, "pipeline parallelism"),
-    ("dp", 1, "data parallelism"),
-    ("executor", "mp", "a worker on Ray"),
-)
-
-
-def worker_shapes(topology: Topology) -> Iterator[Finding]:
-    """Shapes of workers that can be started."""
-    for path, worker in workers(topology):
-        for key, works, what in WORKERS:
-            if getattr(worker, key) != works:
-                yield Finding((*path, key), f"{what} is not in this version yet", at_key=True)
-
 
 def one_queue(topology: Topology) -> Iterator[Finding]:
     """The prefill queue is of one model."""
