@@ -16,7 +16,7 @@ from dynoctl.topology.placement import Placement, Process
 
 
 def worker_of(process: Process) -> str:
-    """`node1/decode-0`, the head of the worker that has this process and others; empty for a worker of one process."""
+    """`node1/decode-0`, the head of the worker that has this process; empty for a worker of one process."""
     first = process.placements[0]
     is_one_of_several = first.on_ray or len(first.nodes) > 1
     return f"{first.node}/{first.role}-{first.index}" if is_one_of_several else ""
@@ -60,18 +60,6 @@ def _lead(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoint:
     )
 
 
-def gather_env(process: Process, sites: Mapping[str, Site]) -> dict[str, str]:
-    """What engines and Ray read of their place from the environment."""
-    first = process.placements[0]
-    if not worker_of(process):
-        return {}
-    env = {"VLLM_HOST_IP": sites[process.node].address}
-    if first.on_ray and not process.ray:
-        head = _ray_head(first, sites)
-        env["RAY_ADDRESS"] = f"{head.host}:{head.port}"
-    return env
-
-
 # ---- Ray -----------------------------------------------------------------------------------------------
 
 
@@ -90,6 +78,15 @@ def _ray_head(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoi
     site = sites[placement.node]
     port = _ray_port(f"ray-{placement.role}-{placement.index}", "gcs", placement.index, site)
     return runtime.Endpoint(host=site.address, port=port)
+
+
+def ray_env(process: Process, sites: Mapping[str, Site]) -> dict[str, str]:
+    """How the process of a worker on Ray finds its Ray cluster."""
+    first = process.placements[0]
+    if not first.on_ray or process.ray:
+        return {}
+    head = _ray_head(first, sites)
+    return {"RAY_ADDRESS": f"{head.host}:{head.port}"}
 
 
 def ray_folder(root: str, cluster: str, node: str, unit: str) -> str:

@@ -13,11 +13,12 @@ from dynoctl.errors import Blocked
 from dynoctl.plan.digest import digest_of
 from dynoctl.plan.settings import process_settings, render
 from dynoctl.plan.site import Site
-from dynoctl.plan.spans import gather_env, ray_ports, ray_settings, worker_of
+from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
+from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Process
-from dynoctl.topology.secret import reveal
+from dynoctl.topology.secret import Secret, Url, reveal
 
 RESTART = {"max": 5, "within_s": 300.0, "first_wait_s": 0.5, "longest_wait_s": 30.0}
 LOG = {"max_bytes": 10_000_000, "keep": 3}
@@ -33,6 +34,7 @@ def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]
         Blocked: a node has no etcd or NATS to run, or no port is free.
     """
     _name_ports(topology, sites)
+    allot_gpus(topology, sites)
     found: list[UnitSpec] = []
     if topology.etcd.node is not None:
         found.append(_etcd(topology, sites[topology.etcd.node]))
@@ -162,15 +164,19 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
-    services = {"NATS_SERVER": settings.services.nats, "ETCD_ENDPOINTS": ",".join(settings.services.etcd)}
+    services = {
+        "NATS_SERVER": Url(settings.services.nats),
+        "ETCD_ENDPOINTS": Url(",".join(settings.services.etcd)),
+    }
+    env = _env(process, sites, services)
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
-        "env": _env(process, sites, services),
+        "env": {name: reveal(value) for name, value in env.items()},
         "listens": [port for port in (http, stream) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
-    return _finish(site, process.name, process.kinds, document, files=files, worker=worker_of(process))
+    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
 
 
 def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
@@ -178,24 +184,45 @@ def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -
     site = sites[process.node]
     path = f"{site.unit_folder(process.name)}/settings.json"
     ports = ray_ports(process, site)
-    settings = ray_settings(topology.name, process, sites)
+    env = _env(process, sites, {})
     document = {
         "argv": [site.python, "-m", "dyno_runtime", "ray", path],
-        "env": _env(process, sites, {}),
+        "env": {name: reveal(value) for name, value in env.items()},
         "listens": list(ports.values()),
         "stop_grace_s": ROLE_GRACE_S,
     }
-    files = ((path, render(settings)),)
-    return _finish(site, process.name, process.kinds, document, files=files, worker=worker_of(process))
+    files = ((path, render(ray_settings(topology.name, process, sites))),)
+    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
 
 
-def _env(process: Process, sites: Mapping[str, Site], more: Mapping[str, str]) -> dict[str, str]:
-    """What the environment of a process is: ours first, so that whoever wrote the file has the last word."""
-    env = {"PYTHONPATH": sites[process.node].code, "PYTHONUNBUFFERED": "1", **more}
-    env |= gather_env(process, sites)
+def _env(
+    process: Process, sites: Mapping[str, Site], more: Mapping[str, str | Secret]
+) -> dict[str, str | Secret]:
+    """The environment of a process: ours first, so that whoever wrote the file has the last word."""
+    site = sites[process.node]
+    env: dict[str, str | Secret] = {"PYTHONPATH": site.code, "PYTHONUNBUFFERED": "1", **more}
+    env |= ray_env(process, sites)
     for placement in process.placements:
-        env.update({name: reveal(value) for name, value in placement.env.items()})
+        env.update(engine_env(placement, process.node, site))
+        env.update(placement.env)
     return env
+
+
+def _shown(process: Process, env: Mapping[str, str | Secret], sites: Mapping[str, Site]) -> dict[str, Any]:
+    """What people see of a process beside its document. On Ray it is Ray that has the GPUs."""
+    node, site = process.node, sites[process.node]
+    holders = [one for one in process.placements if process.ray or not one.on_ray]
+    gpus = tuple(gpu for placement in holders for gpu in gpus_of(placement, node, site))
+    return {"gpus": gpus, "shown_env": shown_env(env), "worker": worker_of(process)}
+
+
+def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
+    """An environment as people may see it; what is the same for every process of every cluster is left out."""
+    return tuple(
+        (name, repr(value) if isinstance(value, Secret) else value)
+        for name, value in env.items()
+        if not name.startswith("PYTHON")
+    )
 
 
 def _stream_port(process: Process, site: Site) -> int:

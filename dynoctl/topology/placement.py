@@ -247,8 +247,10 @@ def _placement(
 
 
 def processes(topology: Topology) -> tuple[Process, ...]:
-    """Placements, with the i-th frontend, processor and router of a node in one process where `fused`; of workers that
-    are larger than a node, the processes of all their nodes. Ray comes first, for the workers stand on it."""
+    """Placements, with the i-th frontend, processor and router of a node in one process where `fused`.
+
+    Workers that are larger than a node have one on each. Ray comes first, for workers stand on it.
+    """
     groups: dict[tuple[str, int, str], list[Placement]] = {}
     for placement in topology.placements:
         fused = topology.roles.fused and placement.role in FUSED

@@ -15,6 +15,8 @@ from dynoctl.topology.machines import Install
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules.places import workers
 
+NO_DEVICE = "has no effect, as only the engine vllm computes on a device"
+
 
 def ends_of_the_ring(topology: Topology) -> Iterator[Finding]:
     """Somebody takes requests, and somebody makes tokens."""
@@ -88,15 +90,14 @@ def arguments(topology: Topology) -> Iterator[Finding]:
 
 def device(topology: Topology) -> Iterator[Finding]:
     """Only vLLM computes on something."""
+    top = topology.engine.kind
     overrides = [((*path, "engine"), worker.engine) for path, worker in workers(topology)]
-    kinds = {engine.kind or topology.engine.kind for _, engine in overrides} | {topology.engine.kind}
-    for path, engine in (("engine",), topology.engine), *overrides:
-        if engine.device == "cpu" and "vllm" not in (
-            kinds if path == ("engine",) else {engine.kind or topology.engine.kind}
-        ):
-            yield Finding(
-                (*path, "device"), "has no effect, as only the engine vllm computes on a device", at_key=True
-            )
+    kinds = {top, *(engine.kind for _, engine in overrides)}
+    if topology.engine.device == "cpu" and "vllm" not in kinds:
+        yield Finding(("engine", "device"), NO_DEVICE, at_key=True)
+    for path, engine in overrides:
+        if engine.device == "cpu" and (engine.kind or top) != "vllm":
+            yield Finding((*path, "device"), NO_DEVICE, at_key=True)
 
 
 def environment(topology: Topology) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Workers larger than a node: the processes they are made of, how those find one another, and what is restarted as one."""
+"""Workers larger than a node: their processes, how those find one another, and what is restarted as one."""
 
 from __future__ import annotations
 
@@ -56,12 +56,20 @@ def test_a_span_is_a_head_and_a_rank_on_each_further_node() -> None:
     assert settings(head).stream == lead
 
 
-def test_each_process_has_the_environment_of_its_node_and_its_own_address() -> None:
-    names = ("AT", "BY", "VLLM_HOST_IP", "RAY_ADDRESS")
-    env = {name: [spec.document["env"].get(key) for key in names] for name, spec in specs(MP).items()}
-    assert env["n1/decode-0"] == ["one", "role", "10.0.0.1", None]
-    assert env["n2/decode-0-rank1"] == ["two", "role", "10.0.0.2", None]
-    assert env["n1/frontend-0"] == ["one", None, None, None]
+def test_each_process_has_the_environment_of_its_node_and_its_own_address_and_gpus() -> None:
+    names = ("AT", "BY", "VLLM_HOST_IP", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS")
+
+    def env(text: str) -> dict[str, list[str | None]]:
+        found = specs(text.replace("kind: mock", "kind: vllm"))
+        return {name: [spec.document["env"].get(key) for key in names] for name, spec in found.items()}
+
+    mp, ray = env(MP), env(RAY)
+    assert mp["n1/decode-0"] == ["one", "role", "10.0.0.1", "0,1", None]
+    assert mp["n2/decode-0-rank1"] == ["two", "role", "10.0.0.2", "0,1", None]
+    assert mp["n1/frontend-0"] == ["one", None, None, None, None]
+    assert ray["n2/ray-decode-0"] == ["two", None, "10.0.0.2", "0,1", None]
+    assert ray["n2/ray-decode-1"] == ["two", None, "10.0.0.2", "2", None]
+    assert ray["n2/decode-1"] == ["two", None, "10.0.0.2", "2", "10.0.0.2:7601"]
 
 
 def test_a_worker_on_ray_has_a_ray_cluster_of_its_own_on_the_nodes_of_its_span() -> None:
