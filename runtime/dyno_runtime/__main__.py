@@ -68,6 +68,10 @@ def log_to_stderr() -> None:
 
 
 def _serve(settings: ProcessSettings) -> int:
+    if settings.parallel.rank:
+        from dyno_runtime.roles import rank
+
+        return uvloop.run(rank.serve(settings))
     from dyno_runtime.roles.process import serve
 
     return uvloop.run(serve(settings))

@@ -27,6 +27,7 @@ from dyno_runtime.engine.choose import make_engine
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
+from dyno_runtime.roles.gathering import Gathering
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
@@ -89,6 +90,7 @@ class Process:
             live=self._live,
             names=self._names,
         )
+        self._gathering = self._gathered()
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,6 +153,8 @@ class Process:
             self._spawn(keeper.keep())
 
     async def _shutdown(self) -> None:
+        if self._gathering is not None:
+            self._gathering.end()
         if self._registry.tasks:
             await self._registry.withdraw()
         for part in self._parts:
@@ -198,12 +202,21 @@ class Process:
             log.error("%s", why)
         self._ending.set()
 
+    def _gathered(self) -> Gathering | None:
+        """The ranks on other nodes that this process is the head of."""
+        parallel = self.settings.parallel
+        if parallel.nodes == 1 or parallel.executor == "ray" or self._engine is None:
+            return None  # on Ray it is Ray that starts the others
+        return Gathering(parallel.nodes, self._peers, lost=self._fail, changed=self._changed)
+
     # ---- what can go wrong, and right
 
     async def _load_engine(self) -> None:
         if self._engine is None:
             return
         try:
+            if self._gathering is not None:
+                await self._gathering.formed.wait()
             await self._engine.load()
         except EngineError as error:
             self._engine_state, self._engine_problem = "failed", str(error)
@@ -324,6 +337,7 @@ class Process:
         problems = (
             self._fatal,
             self._engine_problem,
+            self._gathering.problem if self._gathering is not None else None,
             part.problem,
             self._registry.problem,
             queue_problem,
