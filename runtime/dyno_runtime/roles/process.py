@@ -27,7 +27,6 @@ from dyno_runtime.engine.choose import make_engine
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
-from dyno_runtime.roles.gathering import Gathering
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
@@ -35,6 +34,7 @@ from dyno_runtime.roles.names import NameKeeper, Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
+from dyno_runtime.roles.standing import Standing
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance
 from dyno_runtime.wire.names import config_prefix, lease_id, models_prefix
@@ -90,7 +90,8 @@ class Process:
             live=self._live,
             names=self._names,
         )
-        self._gathering = self._gathered()
+        parallel = settings.parallel
+        self._standing = Standing(parallel, self._peers, lost=self._fail, changed=self._changed)
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []
@@ -153,8 +154,7 @@ class Process:
             self._spawn(keeper.keep())
 
     async def _shutdown(self) -> None:
-        if self._gathering is not None:
-            self._gathering.end()
+        self._standing.end()
         if self._registry.tasks:
             await self._registry.withdraw()
         for part in self._parts:
@@ -202,21 +202,13 @@ class Process:
             log.error("%s", why)
         self._ending.set()
 
-    def _gathered(self) -> Gathering | None:
-        """The ranks on other nodes that this process is the head of."""
-        parallel = self.settings.parallel
-        if parallel.nodes == 1 or parallel.executor == "ray" or self._engine is None:
-            return None  # on Ray it is Ray that starts the others
-        return Gathering(parallel.nodes, self._peers, lost=self._fail, changed=self._changed)
-
     # ---- what can go wrong, and right
 
     async def _load_engine(self) -> None:
         if self._engine is None:
             return
         try:
-            if self._gathering is not None:
-                await self._gathering.formed.wait()
+            await self._standing.there()
             await self._engine.load()
         except EngineError as error:
             self._engine_state, self._engine_problem = "failed", str(error)
@@ -337,7 +329,7 @@ class Process:
         problems = (
             self._fatal,
             self._engine_problem,
-            self._gathering.problem if self._gathering is not None else None,
+            self._standing.problem,
             part.problem,
             self._registry.problem,
             queue_problem,
