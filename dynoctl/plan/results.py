@@ -14,6 +14,7 @@ from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.steps import UnitSpec
 
 SERVICES = ("etcd", "nats")
+PARTS = ("rank", "ray")  # of a worker that is larger than a node: they are no instances, their worker is
 WATCHERS = ("frontend", "processor", "router")  # the roles that must see every instance of the others
 
 
@@ -74,11 +75,11 @@ class RoleState:
 
 
 def expected_counts(units: tuple[UnitSpec, ...]) -> dict[str, int]:
-    """Instances by role when the cluster is complete; services are not instances."""
+    """Instances by role when the cluster is complete; services and parts of a worker are not instances."""
     counts: dict[str, int] = {}
     for unit in units:
         for role in unit.roles:
-            if role not in SERVICES:
+            if role not in (*SERVICES, *PARTS):
                 counts[role] = counts.get(role, 0) + 1
     return counts
 

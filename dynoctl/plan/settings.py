@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from dyno_runtime import settings as runtime
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import parallel
 from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
@@ -61,11 +62,11 @@ def process_settings(
             max_prefill_queue_size=topology.disagg.max_prefill_queue_size,
             prefill_timeout_s=topology.disagg.prefill_timeout_s,
         ),
-        parallel=_parallel(process),
+        parallel=parallel(process, sites),
     )
 
 
-def render(settings: runtime.ProcessSettings) -> str:
+def render(settings: runtime.ProcessSettings | runtime.RayNode) -> str:
     """The file's text."""
     return runtime.encode(settings).decode()
 
@@ -101,14 +102,6 @@ def _engine(topology: Topology, process: Process) -> runtime.Engine:
         max_model_len=engine.max_model_len,
         args=engine.args,
     )
-
-
-def _parallel(process: Process) -> runtime.Parallel:
-    placement = _worker(process)
-    worker = placement.worker if placement is not None else None
-    if worker is None:
-        return runtime.Parallel()
-    return runtime.Parallel(tp=worker.tp, pp=worker.pp, dp=worker.dp, executor=worker.executor)
 
 
 def _http_workers(process: Process) -> int:

@@ -13,6 +13,7 @@ from dynoctl.errors import Blocked
 from dynoctl.plan.digest import digest_of
 from dynoctl.plan.settings import process_settings, render
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
@@ -40,7 +41,8 @@ def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]
     if topology.nats.node is not None:
         found.append(_nats(topology, sites[topology.nats.node]))
     for process in topology.processes:
-        found.append(_role_unit(topology, process, sites))
+        make = _ray_unit if process.ray else _role_unit
+        found.append(make(topology, process, sites))
     return tuple(found)
 
 
@@ -162,15 +164,11 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
-    env: dict[str, str | Secret] = {
-        "PYTHONPATH": site.code,
-        "PYTHONUNBUFFERED": "1",
+    services = {
         "NATS_SERVER": Url(settings.services.nats),
         "ETCD_ENDPOINTS": Url(",".join(settings.services.etcd)),
     }
-    for placement in process.placements:
-        env.update(engine_env(placement, process.node, site))
-        env.update(placement.env)
+    env = _env(process, sites, services)
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
         "env": {name: reveal(value) for name, value in env.items()},
@@ -178,10 +176,44 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
-    gpus = tuple(gpu for placement in process.placements for gpu in gpus_of(placement, process.node, site))
-    return _finish(
-        site, process.name, process.roles, document, files=files, gpus=gpus, shown_env=shown_env(env)
-    )
+    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
+
+
+def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
+    """One node of the Ray cluster under a worker."""
+    site = sites[process.node]
+    path = f"{site.unit_folder(process.name)}/settings.json"
+    ports = ray_ports(process, site)
+    env = _env(process, sites, {})
+    document = {
+        "argv": [site.python, "-m", "dyno_runtime", "ray", path],
+        "env": {name: reveal(value) for name, value in env.items()},
+        "listens": list(ports.values()),
+        "stop_grace_s": ROLE_GRACE_S,
+    }
+    files = ((path, render(ray_settings(topology.name, process, sites))),)
+    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
+
+
+def _env(
+    process: Process, sites: Mapping[str, Site], more: Mapping[str, str | Secret]
+) -> dict[str, str | Secret]:
+    """The environment of a process: ours first, so that whoever wrote the file has the last word."""
+    site = sites[process.node]
+    env: dict[str, str | Secret] = {"PYTHONPATH": site.code, "PYTHONUNBUFFERED": "1", **more}
+    env |= ray_env(process, sites)
+    for placement in process.placements:
+        env.update(engine_env(placement, process.node, site))
+        env.update(placement.env)
+    return env
+
+
+def _shown(process: Process, env: Mapping[str, str | Secret], sites: Mapping[str, Site]) -> dict[str, Any]:
+    """What people see of a process beside its document. On Ray it is Ray that has the GPUs."""
+    node, site = process.node, sites[process.node]
+    holders = [one for one in process.placements if process.ray or not one.on_ray]
+    gpus = tuple(gpu for placement in holders for gpu in gpus_of(placement, node, site))
+    return {"gpus": gpus, "shown_env": shown_env(env), "worker": worker_of(process)}
 
 
 def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
@@ -197,7 +229,7 @@ def _stream_port(process: Process, site: Site) -> int:
     from dynoctl.plan.ports import STREAM_BASE
 
     first = process.placements[0]
-    for placement in process.placements:
+    for placement in process.placements if process.is_head else ():
         if placement.stream_port is not None:
             return placement.stream_port
     return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)

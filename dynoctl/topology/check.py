@@ -10,7 +10,7 @@ from itertools import chain
 
 from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
-from dynoctl.topology.rules import arguments, gpus, machines, places, ports, services, support, work
+from dynoctl.topology.rules import arguments, gpus, machines, places, ports, services, work
 
 MAX_UNITS = 4096
 
@@ -24,8 +24,7 @@ RULES: tuple[Rule, ...] = (
     *(work.device, work.environment),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
-    *(support.worker_shapes,),
+    *(gpus.shared_evenly, gpus.whole_replicas, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
 )
 
 

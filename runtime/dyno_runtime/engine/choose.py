@@ -6,7 +6,9 @@ import importlib
 from collections.abc import Callable
 
 from dyno_runtime.engine.base import Engine, EngineError, HashBlocks
+from dyno_runtime.engine.rank import NoRank, RankEngine
 from dyno_runtime.settings import Engine as EngineSettings
+from dyno_runtime.settings import ProcessSettings
 
 # Named, not imported: an engine's libraries are loaded only where that engine is asked for.
 _ENGINES = {
@@ -29,3 +31,12 @@ def make_engine(
     if hash_blocks is None:
         raise EngineError(f"the {settings.kind} engine needs a block hash")
     return make(settings, hash_blocks, model_path)
+
+
+def make_rank(settings: ProcessSettings) -> RankEngine:
+    """This rank's part of an engine whose head is another process, not loaded yet. Raises EngineError."""
+    if settings.engine.kind != "vllm":
+        return NoRank()
+    make: Callable[[ProcessSettings], RankEngine]
+    make = importlib.import_module("dyno_runtime.engine.vllm.ranks").VllmRank
+    return make(settings)

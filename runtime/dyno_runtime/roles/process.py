@@ -34,6 +34,7 @@ from dyno_runtime.roles.names import NameKeeper, Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
+from dyno_runtime.roles.standing import Standing
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance
 from dyno_runtime.wire.names import config_prefix, lease_id, models_prefix
@@ -89,6 +90,8 @@ class Process:
             live=self._live,
             names=self._names,
         )
+        parallel = settings.parallel
+        self._standing = Standing(parallel, self._peers, lost=self._fail, changed=self._changed)
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,6 +154,7 @@ class Process:
             self._spawn(keeper.keep())
 
     async def _shutdown(self) -> None:
+        self._standing.end()
         if self._registry.tasks:
             await self._registry.withdraw()
         for part in self._parts:
@@ -204,6 +208,7 @@ class Process:
         if self._engine is None:
             return
         try:
+            await self._standing.there()
             await self._engine.load()
         except EngineError as error:
             self._engine_state, self._engine_problem = "failed", str(error)
@@ -324,6 +329,7 @@ class Process:
         problems = (
             self._fatal,
             self._engine_problem,
+            self._standing.problem,
             part.problem,
             self._registry.problem,
             queue_problem,

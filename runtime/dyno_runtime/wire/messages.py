@@ -266,6 +266,18 @@ class Rejected(Struct, frozen=True, tag=32):
     code: str | None = None
 
 
+class Join(Struct, frozen=True, tag=40):
+    """A rank to the head of its worker: I am here. Answered by `Formed` once all are; the call then lasts as long as
+    both processes do, so that each learns of the other's end."""
+
+    rank: int
+    place: str
+
+
+class Formed(Struct, frozen=True, tag=41):
+    """The head to a rank: all ranks are here, start your part of the engine."""
+
+
 Body = (
     Ask
     | Text
@@ -287,6 +299,8 @@ Body = (
     | Prepare
     | Prepared
     | Rejected
+    | Join
+    | Formed
 )
 
 
