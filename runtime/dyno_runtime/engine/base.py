@@ -195,7 +195,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Counting(Protocol):
-    """What an engine has besides, if it counts. Both are asked every second or so, and cost as little as that needs."""
+    """What an engine has besides, if it counts. Both are asked every few seconds, and are cheap."""
 
     def totals(self) -> Totals:
         """What it did so far; all 0 before `load`."""

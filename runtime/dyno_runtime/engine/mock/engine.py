@@ -1,7 +1,7 @@
 """The mock engine as roles see it: the machine on the event loop, with its loading and its futures.
 
-In: the engine's settings, the model's folder or none, the block hash. Out: `Engine`, `KvHolder` and `Counting`. Without a
-model folder its tokens are bytes, for the built-in tokenizer.
+In: the engine's settings, the model's folder or none, the block hash. Out: `Engine`, `KvHolder` and `Counting`.
+Without a model folder its tokens are bytes, for the built-in tokenizer.
 """
 
 from __future__ import annotations
