@@ -246,8 +246,9 @@ class Api:
 
     def measure(self) -> None:
         """What has come of answers that are still on their way."""
-        for visit in self._visits:
-            self.figures.look(visit)
+        if self._settings.measured:
+            for visit in self._visits:
+                self.figures.look(visit)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Figures:
-    """See the module. `measured`: whether times are taken."""
+    """See the module. Where it is not `measured` nothing is counted."""
 
     def __init__(self, meter: Meter, *, measured: bool) -> None:
         self.measured = measured
@@ -35,18 +35,21 @@ class Figures:
 
     def refused(self, status: int, reason: str | None) -> None:
         """A request ended with an error; 499: its client left, which is no rejection."""
-        self._requests.add(1, str(status))
-        if status != 499:
-            self._rejections.add(1, reason or "unknown")
+        if self.measured:
+            self._requests.add(1, str(status))
+            if status != 499:
+                self._rejections.add(1, reason or "unknown")
 
     def answered(self, seconds: float) -> None:
         """A request was answered as a whole, after this time."""
-        self._requests.add(1, "200")
         if self.measured:
+            self._requests.add(1, "200")
             self._duration.observe(seconds)
 
     def told(self, visit: Visit, status: int) -> None:
         """A request has ended."""
+        if not self.measured:
+            return
         if status == 200:
             self.answered(self._loop.time() - visit.arrived_s)
         else:
@@ -63,7 +66,7 @@ class Figures:
             self._answer_tokens.add(said - choice.seen_tokens)
             choice.seen_tokens = said
             flight = choice.flight
-            if flight is not None and flight.first_s and self.measured:
+            if flight is not None and flight.first_s:
                 self._first.observe(flight.first_s - visit.arrived_s)
                 flight.first_s = 0.0
             if choice.moments is not None and len(choice.moments) > 1:

@@ -57,7 +57,8 @@ class Metering:
         """Count from now on. Raises Refused where the port is taken."""
         loop = asyncio.get_running_loop()
         self._ring = Ring(self.meter, loop.time())
-        self._timer = loop.call_later(BEAT_S, self._beat)
+        if self._settings.measured:
+            self._timer = loop.call_later(BEAT_S, self._beat)
         at = self._settings.metrics
         if at is not None:
             self._server = HttpServer(self._serve)
