@@ -177,7 +177,14 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
         "listens": [port for port in (http, stream, metrics) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
-    return _finish(site, process.name, process.roles, document, files=((path, render(settings)),))
+    return _finish(
+        site,
+        process.name,
+        process.roles,
+        document,
+        files=((path, render(settings)),),
+        metrics=f"{site.address}:{metrics or http}",
+    )
 
 
 def _stream_port(process: Process, site: Site) -> int:

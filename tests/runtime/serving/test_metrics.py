@@ -93,8 +93,12 @@ def test_every_role_shows_what_it_did_and_every_metric_is_shown_by_one(mocks: Cl
     shown = set().union(*(families(unit) for unit in mocks.units))
     assert shown == {one.name for one in METRICS}
 
+    assert decode.settings.metrics is not None
     wrong = request(f"http://127.0.0.1:{decode.settings.metrics.port}/v1/models", None, {})
-    assert (wrong.status, wrong.json["error"]["message"]) == (404, "there is no /v1/models here, only /metrics")
+    assert (wrong.status, wrong.json["error"]["message"]) == (
+        404,
+        "there is no /v1/models here, only /metrics",
+    )
 
 
 def test_the_last_minute_is_in_a_file_and_names_this_process(mocks: Cluster):
