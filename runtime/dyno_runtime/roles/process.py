@@ -34,6 +34,7 @@ from dyno_runtime.roles.measuring import measure_engine, measure_process
 from dyno_runtime.roles.members import Members
 from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import NameKeeper, Names
+from dyno_runtime.roles.planner import Planner
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
@@ -49,6 +50,7 @@ PARTS: dict[str, type[Part]] = {
     "router": Router,
     "decode": Decode,
     "prefill": Prefill,
+    "planner": Planner,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
 
@@ -93,6 +95,7 @@ class Process:
             live=self._live,
             names=self._names,
             metering=self._metering,
+            store=self._store,
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
