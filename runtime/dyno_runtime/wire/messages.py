@@ -14,7 +14,7 @@ import msgspec
 from dyno_runtime.wire.kv import BlockHash, KvBatch, KvSnapshot, LoadReport
 from dyno_runtime.wire.sampling import Logprob, Sampling
 
-Role = Literal["frontend", "processor", "router", "decode", "prefill"]
+Role = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 LeaseId = str
 Token = int
 
@@ -268,7 +268,17 @@ class Rejected(Struct, frozen=True, tag=32):
     code: str | None = None
 
 
-class Join(Struct, frozen=True, tag=40):
+class Measure(Struct, frozen=True, tag=40):
+    """Planner to any process: how was your last minute? Answered by `Measured`."""
+
+
+class Measured(Struct, frozen=True, tag=41):
+    """Any process to the planner: a `metrics.minute.Minute` as plain values."""
+
+    minute: dict[str, Any]
+
+
+class Join(Struct, frozen=True, tag=50):
     """A rank to the head of its worker: I am here. Answered by `Formed` once all are; the call then lasts as long as
     both processes do, so that each learns of the other's end."""
 
@@ -276,7 +286,7 @@ class Join(Struct, frozen=True, tag=40):
     place: str
 
 
-class Formed(Struct, frozen=True, tag=41):
+class Formed(Struct, frozen=True, tag=51):
     """The head to a rank: all ranks are here, start your part of the engine."""
 
 
@@ -301,6 +311,8 @@ Body = (
     | Prepare
     | Prepared
     | Rejected
+    | Measure
+    | Measured
     | Join
     | Formed
 )
