@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from dyno_runtime.engine.base import EngineError
@@ -47,10 +48,11 @@ def words_of(
         EngineError: an argument that this vLLM does not know, or that the topology says elsewhere.
     """
     engine, parallel = settings.engine, settings.parallel
-    if settings.model.path is None:
+    path = settings.model.path
+    if path is None:
         raise EngineError("vLLM needs a model: give model.id a hub id, or a folder on the nodes")
     decided: dict[str, Any] = {
-        "model": settings.model.path,
+        "model": str(Path(path).expanduser()) if path.startswith("~") else path,
         "block_size": engine.block_size,
         "max_model_len": engine.max_model_len,
         "tensor_parallel_size": parallel.tp,
