@@ -15,7 +15,7 @@ from dynoctl.errors import Blocked
 # All below 32768, where Linux begins to hand out ports of its own accord. One hundred for each role.
 STREAM_BASE = {"frontend": 7000, "processor": 7100, "router": 7200, "decode": 7300, "prefill": 7400}
 # Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
-GATHER_BASE = 7500
+GATHER_BASE, DP_BASE = 7500, 7550
 RAY_BASE = {"gcs": 7600, "node": 7700, "object": 7800, "agent": 7900}
 RANGE = 100
 

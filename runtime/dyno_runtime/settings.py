@@ -74,7 +74,8 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rank` is this process's node among them, 0 the head. With more than one node, and always on Ray, `head` is where
     the engines of the nodes gather: with mp a port of the head's that they agree over, with Ray the Ray cluster.
-    `lead` is the head process itself, as the other ranks dial it.
+    `lead` is the head process itself, as the other ranks dial it. `dp_port` is where the head hands data parallel
+    replicas on other nodes their part.
     """
 
     tp: int = 1
@@ -85,6 +86,7 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: int = 0
     head: Endpoint | None = None
     lead: Endpoint | None = None
+    dp_port: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
