@@ -145,7 +145,9 @@ class Run:
         measured = self.instrument.measure(job, shown.update)
         self.interrupted = measured.interrupted
         after = self.subject.snapshot()
-        evidence = validity.Evidence(load, measured.metrics, measured.samples, measured.cpu, before, after)
+        evidence = validity.Evidence(
+            load, measured.metrics, measured.samples, measured.cpu, before, after, measured.exact
+        )
         self.measured.append(
             Point(
                 load=load,

@@ -59,6 +59,7 @@ class UnitSpec:
     shown_env: tuple[tuple[str, str], ...] = ()  # its environment as people may see it: secrets are masked
     digest: str = ""
     worker: str = ""
+    metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
 
     @property
     def listens(self) -> tuple[int, ...]:
