@@ -239,8 +239,10 @@ def _stream_port(process: Process, site: Site) -> int:
 
 
 def _metrics_port(process: Process, site: Site, http_port: int | None) -> int | None:
-    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides. A rank has
-    none: its head counts for the whole worker."""
+    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides.
+
+    A rank has none: its head counts for the whole worker.
+    """
     if process.rank or (http_port is not None and not shares_http(process)):
         return None
     first = process.placements[0]

@@ -105,7 +105,8 @@ class Lab:
     ) -> tuple[Host, ...]:
         """Make h1..hn, those named in `systemd` with systemd as init, and wait until all accept SSH.
 
-        `shown` are folders of this machine that every host sees, to read, at the path that is the key. A detached lab outlives this process, until `stop`. Raises LabError.
+        `shown` are folders of this machine that every host sees, to read, at the path that is the key. A detached lab
+        outlives this process, until `stop`. Raises LabError.
         """
         hosts = plan(n, systemd)
         self._claim()

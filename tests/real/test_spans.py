@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,6 @@ import pytest
 
 from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.real.clusters import written
-from tests.real.dynoctl_runs import Dynoctl
-from tests.real.left import left
-from tests.servers import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = "/opt/engines"  # where the hosts see the environment with vLLM and Ray

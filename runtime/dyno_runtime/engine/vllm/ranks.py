@@ -1,6 +1,6 @@
 """A rank of a vLLM engine over several nodes: what `vllm serve --headless` does, within this process.
 
-In: the settings of a rank above 0. Out: `RankEngine`. The workers are children; vLLM's own watcher tells of their end.
+In: the settings of a rank above 0. Out: `RankEngine`. What computes are children of this process.
 Where each node has whole data parallel replicas these are engine cores, which get their part from the head.
 """
 

@@ -1,7 +1,7 @@
 """How one vLLM engine is spread over GPUs and nodes, in vLLM's own arguments.
 
-In: `Parallel` settings. Out: arguments of vLLM's engine; those that are vLLM's default anyway are left out, so that an
-engine of one GPU is asked for nothing.
+In: `Parallel` settings. Out: arguments of vLLM's engine; what is vLLM's default anyway is left out, so that an engine
+of one GPU is asked for nothing.
 """
 
 from __future__ import annotations
