@@ -125,16 +125,23 @@ def _over_time(rows: list[tuple[str, list[tuple[float, float]]]], words: str, pa
         times, taken = [at for at, _ in values], sorted(value for _, value in values)
         left.plot(times, [value for _, value in values], "o", color=SOFT, ms=3, alpha=0.6)
         for percent, style in ((50, "-"), (99, "--")):
-            line = taken[min(len(taken) - 1, int(len(taken) * percent / 100))]
+            line = _percentile(taken, percent)
             left.axhline(line, color=WARM, lw=1, ls=style, label=f"p{percent}  {line:,.1f}")
         left.set_title(name, loc="left", fontsize=9, color=INK)
         left.set_ylim(bottom=0)
-        left.legend(frameon=False, fontsize=7, loc="upper right", ncols=2)
+        left.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
         right.hist(taken, bins=30, orientation="horizontal", color=SOFT, alpha=0.6)
-        right.set_xlabel("requests")
     axes[-1][0].set_xlabel("sent after, s")
+    axes[-1][1].set_xlabel("requests")
     figure.supylabel(words, fontsize=9)
     _save(figure, path)
+
+
+def _percentile(ordered: list[float], percent: int) -> float:
+    """Between the two neighbours, linearly, as in the tables."""
+    place = (len(ordered) - 1) * percent / 100
+    low = int(place)
+    return ordered[low] + (ordered[min(low + 1, len(ordered) - 1)] - ordered[low]) * (place - low)
 
 
 def _save(figure: Any, path: Path) -> None:
