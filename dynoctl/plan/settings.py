@@ -14,7 +14,7 @@ from dynoctl.plan.spans import parallel
 from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
-from dynoctl.topology.roles import Frontend, Router
+from dynoctl.topology.roles import Frontend, Planner, Router, Worker
 from dynoctl.topology.secret import reveal
 
 
@@ -65,6 +65,7 @@ def process_settings(
         health_path=f"{site.unit_folder(process.name)}/health.json",
         http_workers=_http_workers(process),
         routing=_routing(topology, process),
+        planner=_planner(topology, process),
         disagg=runtime.Disagg(
             mode=topology.disagg.mode,
             max_local_prefill_length=topology.disagg.max_local_prefill_length,
@@ -129,3 +130,28 @@ def _routing(topology: Topology, process: Process) -> runtime.Routing:
             spec = placement.spec
             return runtime.Routing(spec.policy or policy, spec.max_waiting, spec.max_usage)
     return runtime.Routing(policy)
+
+
+def _planner(topology: Topology, process: Process) -> runtime.Planner:
+    """The defaults where no planner is in this process."""
+    spec = next((one.spec for one in process.placements if isinstance(one.spec, Planner)), None)
+    if spec is None:
+        return runtime.Planner()
+    named = [machine.gpus for machine in topology.machines.values() if machine.gpus is not None]
+    return runtime.Planner(
+        interval_s=spec.interval_s,
+        pull_s=spec.pull_s,
+        max_gpus=spec.max_gpus or sum(named) or runtime.Planner().max_gpus,
+        min_workers=spec.min_workers,
+        decode_gpus=_gpus(topology.roles.decode),
+        prefill_gpus=_gpus(topology.roles.prefill),
+        kv_up=spec.kv_up,
+        kv_down=spec.kv_down,
+        queue_up=spec.queue_up,
+        queue_down=spec.queue_down,
+    )
+
+
+def _gpus(workers: tuple[Worker, ...]) -> int:
+    """What one more worker would take: as much as the largest one of its role."""
+    return max((worker.gpus for worker in workers), default=1)

@@ -34,6 +34,7 @@ from dyno_runtime.roles.measuring import measure_engine, measure_process
 from dyno_runtime.roles.members import Members
 from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import NameKeeper, Names
+from dyno_runtime.roles.planner import Planner
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
@@ -50,6 +51,7 @@ PARTS: dict[str, type[Part]] = {
     "router": Router,
     "decode": Decode,
     "prefill": Prefill,
+    "planner": Planner,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
 
@@ -94,6 +96,7 @@ class Process:
             live=self._live,
             names=self._names,
             metering=self._metering,
+            store=self._store,
         )
         parallel = settings.parallel
         self._standing = Standing(parallel, self._peers, lost=self._fail, changed=self._changed)

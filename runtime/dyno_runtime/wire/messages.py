@@ -14,7 +14,7 @@ import msgspec
 from dyno_runtime.wire.kv import BlockHash, KvBatch, KvSnapshot, LoadReport
 from dyno_runtime.wire.sampling import Logprob, Sampling
 
-Role = Literal["frontend", "processor", "router", "decode", "prefill"]
+Role = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 LeaseId = str
 Token = int
 
