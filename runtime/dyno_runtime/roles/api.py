@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from dyno_runtime.bus.base import CallFailed
 from dyno_runtime.bus.exchange import Exchange
@@ -109,7 +110,8 @@ class Api:
             Model(one.name, self._started_s, max_model_len=one.longest_tokens)
             for one in self.catalog.offers.values()
         ]
-        name = exchange.request.path.removeprefix("/v1/models").removeprefix("/")
+        # Clients quote the slash of `org/model`.
+        name = unquote(exchange.request.path.removeprefix("/v1/models").removeprefix("/"))
         try:
             exchange.respond(200, one_model(models, name) if name else model_list(models))
         except ApiError as error:
@@ -117,7 +119,7 @@ class Api:
 
     def spec(self, exchange: Exchange) -> None:
         """GET /openapi.json."""
-        exchange.respond(200, openapi(VERSION, generate=self._settings.engine.kind == "hello"))
+        exchange.respond(200, openapi(VERSION))
 
     # ---- from a body to flights
 

@@ -109,7 +109,10 @@ class Frontend(Part):
         if route is None and path.startswith("/v1/models/"):
             route = self._routes["/v1/models"]
         if route is None:
-            exchange.respond(404, error_body(f"there is no {path}", _KIND[404], "not_found"))
+            exchange.respond(
+                404,
+                error_body(f"there is no {path}; /openapi.json says what there is", _KIND[404], "not_found"),
+            )
         elif method != route[0] and not (method == "HEAD" and route[0] == "GET"):
             message = f"{path} takes {route[0]}, not {method}"
             body = error_body(message, _KIND[400], "method_not_allowed")
