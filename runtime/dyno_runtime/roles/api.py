@@ -173,7 +173,7 @@ class Api:
             if self._goes_out:
                 made = await prepared_elsewhere(self._around, kind, exchange.request.body)
             else:
-                made = await prompts(text, request)
+                made = await prompts(text, request, offer.longest_tokens)
             self._open(exchange, request, wishes, offer, text, made)
         except CallFailed as error:
             refuse(exchange, of_failure(error.failure))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 from pathlib import Path
 
-from dyno_runtime.openai.errors import ApiError, invalid
+from dyno_runtime.openai.errors import ApiError, invalid, much_too_long
 from dyno_runtime.openai.messages import template_messages, template_tools, template_variables
 from dyno_runtime.openai.request import AnyRequest, ChatRequest
 from dyno_runtime.text.folder import BadModelFolder
@@ -98,21 +99,31 @@ def prompts_now(text: TextModel, request: AnyRequest) -> list[Prompt]:
     ]
 
 
-async def prompts(text: TextModel, request: AnyRequest) -> list[Prompt]:
-    """The same for any request."""
+async def prompts(text: TextModel, request: AnyRequest, longest_tokens: int) -> list[Prompt]:
+    """The same for any request. One that cannot be within the model's length is refused before it is encoded."""
     if not is_long(request):
         return prompts_now(text, request)
     encode = text.tokenizer.encode_long
     if isinstance(request, ChatRequest):
         said = chat_text(text, request)
+        _check_length(text, said, longest_tokens, "messages")
         return [Prompt(await encode(said, add_special=bool(request.add_special_tokens)), said)]
     special = request.add_special_tokens is not False
+    for one in request.prompts:
+        if isinstance(one, str):
+            _check_length(text, one, longest_tokens, "prompt")
     return [
         Prompt(await encode(one, add_special=special), one)
         if isinstance(one, str)
         else Prompt(known(text, one))
         for one in request.prompts
     ]
+
+
+def _check_length(text: TextModel, said: str, longest_tokens: int, param: str) -> None:
+    fewest_tokens = math.ceil(len(said) / text.tokenizer.longest_chars)
+    if fewest_tokens >= longest_tokens:
+        raise much_too_long(fewest_tokens, longest_tokens, param)
 
 
 def chat_text(text: TextModel, request: ChatRequest) -> str:

@@ -58,8 +58,9 @@ class Processor(Part):
     async def _prepare(self, wanted: Prepare, reply: Reply) -> None:
         try:
             request = parse_chat(wanted.body) if wanted.kind == "chat" else parse_completion(wanted.body)
-            text = await self._desk.text(self._catalog.find(request.model).path)
-            reply.send(Prepared(await prompts(text, request)))
+            offer = self._catalog.find(request.model)
+            text = await self._desk.text(offer.path)
+            reply.send(Prepared(await prompts(text, request, offer.longest_tokens)))
         except ApiError as error:
             reply.send(Rejected(error.status, error.message, error.param, error.code))
         except Exception:
