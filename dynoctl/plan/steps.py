@@ -42,6 +42,7 @@ class UnitSpec:
     document: dict[str, Any]
     files: tuple[tuple[str, str], ...] = ()  # (absolute path, content), 0600
     digest: str = ""
+    metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
 
     @property
     def listens(self) -> tuple[int, ...]:
