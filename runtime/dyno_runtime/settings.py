@@ -93,11 +93,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One process: who it is, which roles it plays, whom it talks to.
-
-    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
-    not wait for them; it reports what it sees, and `dynoctl` compares.
-    """
+    """One process: who it is, which roles it plays, whom it talks to."""
 
     cluster: str
     node: str
@@ -119,7 +115,6 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
     metrics: Endpoint | None = None  # where /metrics is, besides at `http`
     measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
-    expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0

@@ -29,7 +29,7 @@ from dyno_runtime.roles.base import DRAINING, Surroundings
 from dyno_runtime.roles.catalog import Catalog, Offer
 from dyno_runtime.roles.choice import Choice
 from dyno_runtime.roles.debug import Debug
-from dyno_runtime.roles.desk import Desk, is_long, prompts, prompts_now
+from dyno_runtime.roles.desk import is_long, prompts, prompts_now
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.figures import Figures
 from dyno_runtime.roles.flight import Order
@@ -60,7 +60,7 @@ class Api:
         self._around = around
         self._settings = around.settings
         self._dispatcher = dispatcher
-        self._desk = Desk()
+        self._desk = around.desk
         self.debug = Debug(around, self.catalog, self._desk, dispatcher.steering)
         self._pump = Pump(merge=around.settings.merge_deltas)
         self._visits: set[Visit] = set()
@@ -75,13 +75,13 @@ class Api:
         return len(self._visits) + len(self._preparing)
 
     async def run(self) -> None:
-        """Load what will be asked for first."""
+        """Look after what is in flight."""
         self._look()
-        if self._settings.engine.kind != "hello" and self._settings.model.path is not None:
-            try:
-                await self._desk.text(self._settings.model.path)
-            except ApiError as error:
-                log.error("%s", error.message)
+
+    def view_changed(self) -> None:
+        """Workers came or went, or models got or lost names."""
+        self.catalog.changed()
+        self._desk.begin(one.path for one in self.catalog.offers.values())
 
     def stop(self) -> None:
         """Cut what is left."""
@@ -92,7 +92,6 @@ class Api:
             visit.fail(DRAINING)
         if self._timer is not None:
             self._timer.cancel()
-        self._desk.close()
 
     # ---- routes
 

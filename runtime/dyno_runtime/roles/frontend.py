@@ -89,7 +89,7 @@ class Frontend(Part):
         self._api.measure()
 
     def view_changed(self) -> None:
-        self._api.catalog.changed()
+        self._api.view_changed()
 
     def drain(self) -> None:
         super().drain()
@@ -132,6 +132,8 @@ class Frontend(Part):
     def _ready(self, exchange: Exchange) -> None:
         if self.draining:
             exchange.respond(503, b'{"status":"draining"}', (RETRY_AFTER,))
+        elif self.around.desk.state in ("loading", "failed"):
+            exchange.respond(503, b'{"status":"loading"}', (RETRY_AFTER,))
         else:
             exchange.respond(200, b'{"status":"ready"}')
 
