@@ -29,6 +29,7 @@ PAUSES = {
 PURE = (
     "dynoctl.topology",
     "dynoctl.plan",
+    "dynoctl.bench",
     "dyno_runtime.core",
     "dyno_runtime.wire",
     "dyno_runtime.openai",
