@@ -1,4 +1,4 @@
-"""One cluster for all clients, as `dynoctl up` makes it: three models, one of them disaggregated."""
+"""One cluster for all clients, as `dynoctl up` makes it: four models, two of them disaggregated."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ roles:
   router: {{policy: kv}}
   decode:
     - {{replicas: 2}}
+    - {{model: {{id: twofold}}, role: both}}
     - {{model: {{id: busy}}, engine: {{args: {{faults: {{reject_every: 2}}}}}}}}
     - {{model: {{id: org/frail}}, engine: {{args: {{faults: {{die_after_tokens: 200}}, longest_answer: 400}}}}}}
   prefill: {{}}

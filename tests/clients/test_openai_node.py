@@ -35,7 +35,7 @@ def said(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_models(said: Any) -> None:
-    assert (said["models"], said["model"]) == (["busy", "mock", "org/frail"], "org/frail")
+    assert (said["models"], said["model"]) == (["busy", "mock", "org/frail", "twofold"], "org/frail")
 
 
 def test_whole_streamed_and_gathered_are_the_same(said: Any) -> None:

@@ -26,7 +26,7 @@ def client(base_url: str) -> Iterator[OpenAI]:
 
 
 def test_models_by_their_exact_names(client: OpenAI) -> None:
-    assert [one.id for one in client.models.list()] == ["busy", "mock", "org/frail"]
+    assert [one.id for one in client.models.list()] == ["busy", "mock", "org/frail", "twofold"]
     assert client.models.retrieve("org/frail").id == "org/frail"
     with pytest.raises(openai.NotFoundError, match="The model 'org' does not exist"):
         client.models.retrieve("org")
@@ -61,12 +61,16 @@ def test_whole_and_streamed_answers_are_the_same(client: OpenAI) -> None:
 
 
 def test_the_head_of_an_answer_says_who_made_it(client: OpenAI) -> None:
-    raw = client.chat.completions.with_raw_response.create(
-        model="mock", messages=[{"role": "user", "content": "Never asked before. " * 10}], max_tokens=1
-    )
-    assert raw.headers["x-dyno-worker"] in ("local/decode-0", "local/decode-1")
-    assert raw.headers["x-dyno-prefill"] == "remote:local/prefill-0"
-    assert raw.parse().choices[0].message.role == "assistant"
+    def ask(model: str) -> tuple[str, str]:
+        said: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Never asked before. " * 10}]
+        raw = client.chat.completions.with_raw_response.create(model=model, messages=said, max_tokens=1)
+        assert raw.parse().choices[0].message.role == "assistant"
+        return raw.headers["x-dyno-worker"], raw.headers["x-dyno-prefill"]
+
+    worker, prefill = ask("mock")
+    assert worker in ("local/decode-0", "local/decode-1")
+    assert prefill == "remote:local/prefill-0"
+    assert ask("twofold") == ("local/decode-2", "remote:local/decode-2")
 
 
 def test_choices_stop_strings_and_logprobs(client: OpenAI) -> None:
@@ -201,7 +205,7 @@ def test_a_client_that_stops_reading_frees_everything(client: OpenAI, base_url: 
 
     def nobody_in_flight() -> bool:
         with urllib.request.urlopen(base_url.replace("/v1", "/metrics")) as answer:
-            return "dyno_requests_in_flight 0\n" in answer.read().decode()
+            return 'dyno_requests_in_flight{role="frontend"} 0\n' in answer.read().decode()
 
     wait_for(nobody_in_flight, "nothing is in flight")
 
