@@ -29,6 +29,7 @@ METRICS_BASE = {
     "prefill": 7900,
     "planner": 6800,
 }
+SIDE_CHANNEL_BASE = 5600  # where vLLM workers are asked about their KV; NIXL's usual port
 # Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
 GATHER_BASE, DP_BASE = 8300, 8350
 RAY_BASE = {"gcs": 8400, "node": 8500, "object": 8600, "agent": 8700}

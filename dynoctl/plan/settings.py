@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dyno_runtime import settings as runtime
+from dynoctl.plan.ports import SIDE_CHANNEL_BASE
 from dynoctl.plan.site import Site
 from dynoctl.plan.spans import parallel
+from dynoctl.plan.workers import is_vllm
 from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
@@ -73,6 +75,7 @@ def process_settings(
             prefill_timeout_s=topology.disagg.prefill_timeout_s,
         ),
         parallel=parallel(process, sites),
+        transfer=_transfer(topology, process, site),
     )
 
 
@@ -111,6 +114,20 @@ def _engine(topology: Topology, process: Process) -> runtime.Engine:
         block_size=engine.block_size,
         max_model_len=engine.max_model_len,
         args=engine.args,
+    )
+
+
+def _transfer(topology: Topology, process: Process, site: Site) -> runtime.Transfer | None:
+    """How this process's worker exchanges KV; None where it never does."""
+    worker = _worker(process)
+    if topology.disagg.mode == "off" or worker is None or not is_vllm(worker):
+        return None
+    # One port for each data parallel rank, which vLLM counts up from the first.
+    count = worker.worker.dp if worker.worker is not None else 1
+    ports = [site.ports.chosen(f"{process.name}.kv.{rank}", SIDE_CHANNEL_BASE) for rank in range(count)]
+    return runtime.Transfer(
+        connector=topology.disagg.connector,
+        side_channel=runtime.Endpoint(host=site.address, port=ports[0]),
     )
 
 

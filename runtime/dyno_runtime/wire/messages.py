@@ -55,6 +55,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     A worker says what it runs: `model` is the name that was given to it (further names of the same model are in
     `/{cluster}/models`), `path` where the model's files are, and the engine's kind and measures, in tokens.
+    `terms` are what both ends have to agree on before KV travels (`core.terms`).
     """
 
     role: Role
@@ -69,6 +70,7 @@ class Instance(msgspec.Struct, frozen=True):
     engine: str = "hello"
     block_size: int = 64
     max_model_len: int = 8192
+    terms: dict[str, str] = {}
 
     @property
     def place(self) -> str:
