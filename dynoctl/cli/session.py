@@ -153,6 +153,14 @@ class Session:
         """One question to the node program of one node."""
         return node_program.ask(self.fleet.connection(node), programs[node], verb, request)
 
+    def ask_all(
+        self, programs: dict[str, str], node: str, verb: str, request: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """One question with several answers."""
+        return node_program.stream(
+            self.fleet.connection(node), programs[node], verb, request, timeout_s=node_program.ASK_TIMEOUT_S
+        )
+
 
 def _same_places(recorded: Mapping[str, Any], now: Topology) -> bool:
     """Whether a recorded topology has the very nodes of this one; spares reading it, which takes a while."""

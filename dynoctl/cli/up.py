@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from dynoctl.cli import known
@@ -20,10 +21,13 @@ from dynoctl.probe.services import prove_services
 from dynoctl.remote import node_program
 from dynoctl.remote.addresses import addresses
 from dynoctl.remote.execute import Events, Means, execute
+from dynoctl.remote.window import over
 from dynoctl.show import json as show_json
 from dynoctl.show import text
 from dynoctl.show.live import Progress, progress
 from dynoctl.show.terminal import Terminal, as_typed
+
+PROOFS = 8  # requests that prove at the same time; a node starts a short program for each
 
 
 def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
@@ -89,7 +93,7 @@ class Run:
         # From here on the new topology counts; before, only the old one names the nodes that leave.
         known.remember(target.file, target.topology)
         execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
-        for line in prove_services(self.plan, self._ask):
+        for line in prove_services(self.plan, partial(self.session.ask_all, self.means.programs)):
             shown.note(line)
         execute(self.plan.only("roles"), self.session.fleet, self.means, events)
 
@@ -148,18 +152,21 @@ class Run:
 
     def _prove(self, shown: Progress) -> list[Proof]:
         remote = self.session.target.topology.disagg.mode != "off"
-        proofs = []
         served = token.models(self.session.target.topology)
-        for route in token.routes(self.plan.units, served, remote_prefill=remote):
-            proof = token.prove(route, lambda node, request: self._ask(node, "ask", request))
-            shown.note(text.proof_line(proof))
-            proofs.append(proof)
-        if not proofs:
+        routes = token.routes(self.plan.units, served, remote_prefill=remote)
+        if not routes:
             raise NotReady("there is no frontend and decode worker to send a token through")
-        return proofs
+        proofs: dict[int, Proof] = {}
+        numbers = range(len(routes))
+        for number, proof in over(numbers, lambda each: token.prove(routes[each], self._ask), window=PROOFS):
+            if isinstance(proof, DynoctlError):
+                raise proof
+            shown.note(text.proof_line(proof))
+            proofs[number] = proof
+        return [proofs[number] for number in numbers]
 
-    def _ask(self, node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
-        return self.session.ask(self.means.programs, node, verb, request)
+    def _ask(self, node: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self.session.ask(self.means.programs, node, "ask", request)
 
     def _interrupted(self) -> Interrupted:
         started = [
