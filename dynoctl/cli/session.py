@@ -95,16 +95,23 @@ class Session:
 
     def _recorded(self, seen: Observed) -> dict[str, Former]:
         """Machines that the newest manifest knows and we do not know yet."""
+        before = self.newest(seen)
+        if before is None:
+            return {}
+        found = {each.machine.name: each for each in former(self.target.topology, before)}
+        return {name: each for name, each in found.items() if name not in self.former}
+
+    def newest(self, seen: Observed) -> Topology | None:
+        """The topology that was applied last, by what the nodes keep, where it has other nodes or services than this
+        one; None where it has the same, or none can be read."""
         manifests = [found.manifest for found in seen.nodes.values() if found.manifest]
         newest = max(manifests, key=lambda found: int(found["generation"]), default=None)
         if newest is None or _same_places(newest["topology"], self.target.topology):
-            return {}
+            return None
         try:
-            before = parse(json.dumps(newest["topology"]), f"the topology that {newest['node']} keeps")
+            return parse(json.dumps(newest["topology"]), f"the topology that {newest['node']} keeps")
         except TopologyError:
-            return {}  # written by a dynoctl with other rules: what is known here has to do
-        found = {each.machine.name: each for each in former(self.target.topology, before)}
-        return {name: each for name, each in found.items() if name not in self.former}
+            return None  # written by a dynoctl with other rules: what is known here has to do
 
     def sites(self, observed: Observed, *, offline: bool = False) -> dict[str, Site]:
         """The nodes of the topology as the plan needs them."""
@@ -163,9 +170,9 @@ class Session:
 
 
 def _same_places(recorded: Mapping[str, Any], now: Topology) -> bool:
-    """Whether a recorded topology has the very nodes of this one; spares reading it, which takes a while."""
+    """Whether a recorded topology has the nodes and services of this one; spares reading it, which takes a while."""
     own = now.dump(reveal=True)
-    return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir"))
+    return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir", "services"))
 
 
 def own_python() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynoctl.cli import known
 from dynoctl.cli.holding import locked
-from dynoctl.cli.nodes import refuse_unreachable
+from dynoctl.cli.planned import planned
 from dynoctl.cli.session import Session, opened
 from dynoctl.cli.target import resolve
 from dynoctl.errors import DynoctlError, Exit, Interrupted, NotReady
@@ -35,16 +35,12 @@ def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, jso
     terminal = Terminal(quiet=json)
     started = time.monotonic()
     with opened(resolve(typed, overrides), terminal, pin=True) as session:
-        observed = session.look()
-        refuse_unreachable(session, observed, yes=yes)
-        plan = session.plan_up(observed)
-        if plan.steps:
-            observed = session.look(thorough=True)
-            refuse_unreachable(session, observed, yes=yes)
-            plan = session.plan_up(observed)
+        observed, plan = planned(session, yes=yes)
         _show(plan, terminal, asked=dry_run)
         states = cluster_states(plan.units, observed)
         if not plan.steps and all(state.climbed for state in states):
+            target = session.target  # a cluster that somebody else brought up is known here from now on
+            known.remember(target.file, target.topology, target.overrides)
             return _nothing_to_do(plan, states, session, terminal, json=json)
         if dry_run:
             if json:
@@ -91,7 +87,7 @@ class Run:
         target, fleet = self.session.target, self.session.fleet
         execute(self.plan.only("leave"), fleet, self.means, events)
         # From here on the new topology counts; before, only the old one names the nodes that leave.
-        known.remember(target.file, target.topology)
+        known.remember(target.file, target.topology, target.overrides)
         execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
         for line in prove_services(self.plan, partial(self.session.ask_all, self.means.programs)):
             shown.note(line)

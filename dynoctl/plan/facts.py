@@ -277,6 +277,7 @@ def _unit(
             up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
             exit=dict(state["exit"]) if state.get("exit") else None,
             problem=state.get("problem") or next(problems, None),
+            listens=tuple(int(port) for port in state["listens"]) if "listens" in state else None,
             **said,
         )
     except _NONSENSE:

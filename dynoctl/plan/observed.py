@@ -41,6 +41,7 @@ class UnitSeen:
     sees: dict[str, int] = field(default_factory=dict)
     bus: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    listens: tuple[int, ...] | None = None  # by its supervisor; None where that did not say
 
     @property
     def responding(self) -> bool:
@@ -98,11 +99,15 @@ class NodeSeen:
 
     @property
     def own_ports(self) -> frozenset[int]:
-        """The ports that living units of this cluster were given: who listens there is no stranger."""
+        """The ports that living units of this cluster were given: who listens there is no stranger. What a supervisor
+        says counts more than the manifest, which a run may have written that was cut off before the restart."""
         recorded = (self.manifest or {}).get("units", {})
-        living = (name for name, unit in self.units.items() if unit.alive or unit.supervised)
-        mine = (port for name in living if name in recorded for port in recorded[name]["listens"])
-        return self.beside | frozenset(mine)
+        mine = set(self.beside)
+        for name, unit in self.units.items():
+            if unit.alive or unit.supervised:
+                said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
+                mine.update(said)
+        return frozenset(mine)
 
     def absolute(self, path: str) -> str:
         """A path on the node as programs there understand it: without `~/`, which only a shell knows."""

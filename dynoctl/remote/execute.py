@@ -2,8 +2,8 @@
 
 In: a plan, a fleet, the artifacts. Out: what every step came to. A node is sent what it lacks, then one exec of the
 node program does all of a phase's steps there; each step states what it ensures, so a run that was cut off is
-simply run again. A phase begins when the one before has ended well everywhere. Units of one node and phase are started
-side by side, and so are they stopped.
+simply run again. A phase begins when the one before has ended well everywhere. The units of one node that a phase
+starts are started side by side, and so are they stopped.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def execute(
     unfinished: set[str] = set()
     for phase in plan.phases:
         work = {
-            node: tuple(step for step in steps if node not in unfinished or not isinstance(step, RemoveCluster))
+            node: tuple(
+                step for step in steps if node not in unfinished or not isinstance(step, RemoveCluster)
+            )
             for node, steps in phase.by_node().items()
             if node not in lost
         }
@@ -105,7 +107,9 @@ class _Run:
             if isinstance(step, Push):
                 self._push(connection, step)
         asked = [(step, action) for step in steps for action in actions(step)]
-        asked.sort(key=lambda each: each[1]["do"] == "start")  # behind the files of all: neighbours start at once
+        asked.sort(
+            key=lambda each: each[1]["do"] == "start"
+        )  # behind the files of all: neighbours start at once
         if asked:
             self._apply(connection, asked)
 
@@ -196,4 +200,3 @@ def _describe(left: object) -> str:
     if isinstance(left, dict):
         return ", ".join(f"{name} {value}" for name, value in left.items())
     return str(left)
-

@@ -36,7 +36,9 @@ def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
     # Neighbours with the same key are one group: those of a kind that goes side by side, every other one alone.
     for key, group in groupby(enumerate(actions), lambda item: _key(*item)):
         numbered = list(group)
-        answers = _side_by_side(numbered, verbs[key]) if isinstance(key, str) else _one(*numbered[0], root, verbs)
+        answers = (
+            _side_by_side(numbered, verbs[key]) if isinstance(key, str) else _one(*numbered[0], root, verbs)
+        )
         well = True
         for answer in answers:
             yield answer

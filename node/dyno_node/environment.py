@@ -54,7 +54,9 @@ def make(
         EnvironmentRefused: with what pip or python said last.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock.guard(folder.parent / f"{folder.name}.lock"):  # a second builder waits here, then finds it whole
+    with lock.guard(
+        folder.parent / f"{folder.name}.lock"
+    ):  # a second builder waits here, then finds it whole
         complete = folder / ".complete"
         if complete.exists():
             return

@@ -2,8 +2,8 @@
 
 In: the sources of this package. Out: bytes, and the digest that names them on a node. Not part of the file itself.
 
-Beside each source lies what this Python compiled of it. A node whose Python is of the same release starts a third faster
-by that; every other Python finds that it is not for it, and compiles the source.
+Beside each source lies what this Python compiled of it. A node whose Python is of the same release starts a third
+faster by that; every other Python finds that it is not for it, and compiles the source.
 """
 
 from __future__ import annotations

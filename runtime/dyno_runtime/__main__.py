@@ -1,5 +1,5 @@
-"""`python -m dyno_runtime SETTINGS.json` runs one process; `purge SETTINGS.json` cleans up; `models SETTINGS.json …`
-shows and changes what clients may ask for.
+"""`python -m dyno_runtime SETTINGS.json` runs one process; `purge SETTINGS.json` cleans up in etcd and NATS, or in
+the one that is named behind it; `models SETTINGS.json …` shows and changes what clients may ask for.
 
 Exit status: 0 after a drain that was asked for, or when all was purged or done; 1 where it could not go on; 2 for
 settings that cannot be read. What it has to say goes to standard error, one line each.
@@ -17,7 +17,10 @@ import uvloop
 from dyno_runtime.clock import stamp
 from dyno_runtime.settings import ProcessSettings, SettingsError, decode
 
-USAGE = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS"
+USAGE = (
+    "usage: python -m dyno_runtime SETTINGS.json, or purge SETTINGS.json [etcd] [nats], "
+    "or models SETTINGS.json WORDS"
+)
 
 
 class Lines(logging.Formatter):
@@ -33,8 +36,8 @@ def main(argv: list[str]) -> int:
     """The whole program; returns its exit status."""
     verb = argv[0] if argv[:1] in (["purge"], ["models"]) else None
     files = argv[1:] if verb else argv
-    words = files[1:] if verb == "models" else []
-    if len(files) - len(words) != 1:
+    words = files[1:] if verb else []
+    if len(files) - len(words) != 1 or (verb == "purge" and not {"etcd", "nats"}.issuperset(words)):
         print(USAGE, file=sys.stderr)
         return 2
     log_to_stderr()
@@ -45,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 2
     if verb == "models":
         return _models(settings, words)
-    return _purge(settings) if verb else _serve(settings)
+    return _purge(settings, words) if verb else _serve(settings)
 
 
 def read(path: Path) -> ProcessSettings:
@@ -73,11 +76,14 @@ def _serve(settings: ProcessSettings) -> int:
     return uvloop.run(serve(settings))
 
 
-def _purge(settings: ProcessSettings) -> int:
+def _purge(settings: ProcessSettings, services: list[str]) -> int:
     from dyno_runtime.roles.purge import purge
 
-    purged = uvloop.run(purge(settings))
+    logging.getLogger("dyno").setLevel(logging.ERROR)  # what was in the way is told below, a sentence each
+    purged = uvloop.run(purge(settings, services or ["etcd", "nats"]))
     print(msgspec.json.encode(purged).decode(), flush=True)
+    for problem in purged.problems:
+        print(problem, file=sys.stderr)
     return 1 if purged.problems else 0
 
 

@@ -46,7 +46,9 @@ def test_a_python_of_another_release_takes_the_sources(tmp_path: Path, pyz: Path
         with zipfile.ZipFile(pyz) as source, zipfile.ZipFile(spoilt, "w") as target:
             for name in source.namelist():
                 content = source.read(name)
-                target.writestr(name, (magic or content[:4]) + content[4:16] if name.endswith(".pyc") else content)
+                target.writestr(
+                    name, (magic or content[:4]) + content[4:16] if name.endswith(".pyc") else content
+                )
         command = [PYTHON, "-I", str(spoilt), "ask"]
         done = subprocess.run(command, input=ask, capture_output=True, text=True, check=False)
         assert (done.returncode, bool(done.stdout)) == (status, status == 0), done.stderr

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dyno_node import pack
 from dynoctl.errors import Exit, UsageError
 from dynoctl.remote.artifacts import Artifacts, archive, digest
-from dyno_node import pack
 
 
 def test_digests_tell_parts_apart() -> None:

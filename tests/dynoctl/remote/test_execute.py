@@ -185,8 +185,8 @@ def test_one_failing_node_stops_before_the_next_phase_and_the_others_finish_thei
 def test_go_on_carries_out_what_comes_after_a_refusal() -> None:
     """A worker that does not stop keeps no service up; whether all is gone is for the proof to say."""
     made = hosts("n1", "n2")
-    stuck = [{"action": 0, "ok": False, "error": "no"}, {"action": 1, "ok": True, "took_s": 0.25}]
-    answers = iter([stuck, [{"action": 0, "ok": True}, {"action": 1, "ok": True}]])
+    stuck: list[Any] = [{"action": 0, "ok": False, "error": "no"}, {"action": 1, "ok": True, "took_s": 0.25}]
+    answers = iter((stuck, [{"action": 0, "ok": True}, {"action": 1, "ok": True}]))
     answering(made["n1"], "apply", lambda request: next(answers))
     whole = plan(
         stop=(stop("n1", "a-0"), stop("n1", "b-0"), stop("n2", "a-0")),
@@ -210,14 +210,15 @@ def test_go_on_carries_out_what_comes_after_a_refusal() -> None:
 
 def test_go_on_keeps_the_folder_that_a_later_run_needs() -> None:
     made = hosts("n1")
-    answers = iter([[{"action": 0, "ok": False, "error": "etcd is away"}], [{"action": 0, "ok": True}]])
+    away: list[Any] = [{"action": 0, "ok": False, "error": "etcd is away"}]
+    answers = iter((away, [{"action": 0, "ok": True}]))
     answering(made["n1"], "apply", lambda request: next(answers))
     whole = plan(
-        stop=(PurgeServices("n1", "w", "python", "/code", "/settings.json"),),
+        stop=(PurgeServices("n1", "w", "python", "/code", "/settings.json", ("etcd",)),),
         remove=(ProveGone("n1", "w", "c", ()), RemoveCluster("n1", "w", "/r/x")),
     )
     results = execute(whole, fleet(made), means("n1"), Events(), go_on=True)
-    title = "delete this cluster's keys and streams from the existing services"
+    title = "delete what this cluster keeps in the existing etcd"
     assert [(result.title, result.error) for result in results] == [
         (title, f"n1: cannot {title}: etcd is away"),
         ("prove that nothing is left", None),
