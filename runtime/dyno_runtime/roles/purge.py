@@ -1,8 +1,8 @@
 """`python -m dyno_runtime purge SETTINGS`: removes what a cluster left in etcd and in NATS.
 
 In: settings, and which of the two are to be cleaned. Out: what was removed, `{"etcd_keys": 3, "stream":
-"hello_prefill", "problems": []}`; a second time `{"etcd_keys": 0, "stream": null, "problems": []}`. Bounded; what could
-not be reached is a problem, a sentence each.
+"hello_prefill", "problems": []}`; a second time `{"etcd_keys": 0, "stream": null, "problems": []}`. Bounded; what
+could not be reached is a problem, a sentence each.
 """
 
 from __future__ import annotations
