@@ -88,7 +88,7 @@ def _held_on(
 
 def _refuse_stale(session: Session, observed: Observed) -> None:
     """A plan is for what was seen: whoever changed the cluster since then wrote manifests. Raises DynoctlError."""
-    now_seen = session.look()
+    now_seen = session.look_again(observed)
     changed = [
         node
         for node, seen in now_seen.nodes.items()

@@ -70,8 +70,7 @@ class Session:
 
         `thorough`: for a plan that starts something. Nodes where everything runs are spared the costlier questions.
         """
-        present = [Former(machine, name) for name, machine in self.machines.items()]
-        seen = self._ask_about([*present, *self.former.values()], thorough=thorough)
+        seen = self._ask_about(self._places(), thorough=thorough)
         more = self._recorded(seen)
         if more:
             self.former.update(more)
@@ -79,6 +78,15 @@ class Session:
             others = self._ask_about(list(more.values()), thorough=thorough)
             seen = Observed({**seen.nodes, **others.nodes}, {**seen.failed, **others.failed})
         return without_doubles(seen)
+
+    def look_again(self, before: Observed) -> Observed:
+        """Ask only the nodes that answered before: one that is away would take its time-out once more."""
+        return self._ask_about(
+            [each for each in self._places() if each.machine.name in before.nodes], thorough=False
+        )
+
+    def _places(self) -> list[Former]:
+        return [*(Former(machine, name) for name, machine in self.machines.items()), *self.former.values()]
 
     def _ask_about(self, places: list[Former], *, thorough: bool) -> Observed:
         prepared = (self.kit.node_program.place,)
