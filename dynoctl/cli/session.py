@@ -10,7 +10,7 @@ import getpass
 import json
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from dynoctl.errors import TopologyError
 from dynoctl.plan.build import build
 from dynoctl.plan.former import Former, former, without_doubles
 from dynoctl.plan.manifest import Stamp
-from dynoctl.plan.observed import Observed
+from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
 from dynoctl.remote import node_program
@@ -65,17 +65,18 @@ class Session:
             wheels=self.artifacts.wheels,
         )
 
-    def look(self, *, thorough: bool = False) -> Observed:
+    def look(self, *, thorough: bool = False, after: Callable[[NodeSeen], None] | None = None) -> Observed:
         """Ask every node; where a node knows of a topology that had other machines, ask those as well.
 
         `thorough`: for a plan that starts something. Nodes where everything runs are spared the costlier questions.
+        `after`: what else is to be asked of a node, right behind its look.
         """
-        seen = self._ask_about(self._places(), thorough=thorough)
+        seen = self._ask_about(self._places(), thorough=thorough, after=after)
         more = self._recorded(seen)
         if more:
             self.former.update(more)
             self.dialler.know(each.machine for each in more.values())
-            others = self._ask_about(list(more.values()), thorough=thorough)
+            others = self._ask_about(list(more.values()), thorough=thorough, after=after)
             seen = Observed({**seen.nodes, **others.nodes}, {**seen.failed, **others.failed})
         return without_doubles(seen)
 
@@ -88,7 +89,9 @@ class Session:
     def _places(self) -> list[Former]:
         return [*(Former(machine, name) for name, machine in self.machines.items()), *self.former.values()]
 
-    def _ask_about(self, places: list[Former], *, thorough: bool) -> Observed:
+    def _ask_about(
+        self, places: list[Former], *, thorough: bool, after: Callable[[NodeSeen], None] | None = None
+    ) -> Observed:
         prepared = (self.kit.node_program.place,)
         looks = {
             each.machine.name: Look(
@@ -99,7 +102,7 @@ class Session:
             )
             for each in places
         }
-        return observe(self.fleet, self.target.name, looks)
+        return observe(self.fleet, self.target.name, looks, after)
 
     def _recorded(self, seen: Observed) -> dict[str, Former]:
         """Machines that the newest manifest knows and we do not know yet."""

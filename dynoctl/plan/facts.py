@@ -315,4 +315,12 @@ def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> H
         return None
     if until_s <= uptime_s:
         return None
-    return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})
+    words = {name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")}
+    return Holder(**words, process=_process(found.get("process")))
+
+
+def _process(found: Any) -> tuple[int, int, str]:
+    try:
+        return int(found["pid"]), int(found["starttime"]), str(found["scope"])
+    except _NONSENSE:
+        return 0, 0, ""

@@ -51,12 +51,14 @@ class UnitSeen:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the cluster's lock, what for, and since when (ISO 8601, by the holder's clock)."""
+    """Who holds the cluster's lock, what for, and since when (ISO 8601, by the holder's clock). `process` is its pid,
+    start time, and the scope in which that pid means something."""
 
     who: str
     host: str
     doing: str
     since: str
+    process: tuple[int, int, str] = (0, 0, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,8 @@ def hold(cluster: Cluster, process: dict[str, object]) -> None:
 
 def test_somebody_else_is_at_work(cluster: Cluster) -> None:
     hold(cluster, {"pid": 1, "starttime": 1, "scope": "another machine"})
+    since = "at work on it since 2026-01-01T00:00:00Z: ada on laptop, dynoctl down (lock on local)"
+    assert since in cluster.run("status", str(cluster.file)).out
     done = cluster.run("up", str(cluster.file))
     assert done.code == 3
     lines = done.err.splitlines()
@@ -195,6 +197,7 @@ def test_a_dynoctl_that_was_killed_is_taken_over(cluster: Cluster) -> None:
     found = (cluster.root / "locks" / "one").read_text()
     assert getpass.getuser() in found
     assert clock.boot_id() in found
+    assert "at work on it" not in cluster.run("status", "one").out  # a lock of the dead
     done = cluster.run("down", "one")
     assert done.code == 0, done.err
     assert cluster.alive() == []
