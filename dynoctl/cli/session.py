@@ -27,6 +27,7 @@ from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
+from dynoctl.plan.workers import vllm_nodes
 from dynoctl.remote import node_program
 from dynoctl.remote.addresses import addresses
 from dynoctl.remote.artifacts import Artifacts
@@ -93,12 +94,14 @@ class Session:
         self, places: list[Former], *, thorough: bool, after: Callable[[NodeSeen], None] | None = None
     ) -> Observed:
         prepared = (self.kit.node_program.place,)
+        with_vllm = vllm_nodes(self.target.topology)
         looks = {
             each.machine.name: Look(
                 each.machine.state_dir,
                 prepared,
                 None if each.known_as == each.machine.name else each.known_as,
                 thorough,
+                hardware=each.machine.name in with_vllm,
             )
             for each in places
         }

@@ -147,9 +147,8 @@ class Run:
         }
 
     def _prove(self, shown: Progress) -> list[Proof]:
-        remote = self.session.target.topology.disagg.mode != "off"
-        served = token.models(self.session.target.topology)
-        routes = token.routes(self.plan.units, served, remote_prefill=remote)
+        topology = self.session.target.topology
+        routes = token.routes(self.plan.units, token.models(topology), token.helped(topology))
         if not routes:
             raise NotReady("there is no frontend and decode worker to send a token through")
         proofs: dict[int, Proof] = {}

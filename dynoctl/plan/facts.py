@@ -9,30 +9,19 @@ All of it is sh built-ins as far as can be: a status of hundreds of nodes costs 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from dynoctl.errors import CommandFailed
-from dynoctl.plan.observed import Holder, NodeSeen, RoleHealth, UnitSeen
+from dynoctl.plan.fact import Fact
+from dynoctl.plan.fact import lines as _lines
+from dynoctl.plan.hardware import HARDWARE
+from dynoctl.plan.observed import HEARTBEAT_STALE_S, Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 
 RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
 UNIT = "\x1c"  # starts a unit inside the fact of units
 FIELD = "\x1d"  # separates files inside a unit
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One question to a node. `parse` gets what `command` printed and returns keyword values."""
-
-    name: str
-    command: str
-    parse: Callable[[str], dict[str, Any]]
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line]
 
 
 def _kernel(text: str) -> dict[str, Any]:
@@ -165,11 +154,12 @@ LOCK = Fact("lock", 'x=; { read -r x < "$root/locks/$cluster"; } 2>/dev/null; pr
 
 
 def _units(text: str) -> dict[str, Any]:
-    """For each unit: state.json, health.json, and the stat lines of its process and its supervisor."""
+    """For each unit: state.json, health.json, figures.json, the stat lines of its process and its supervisor."""
     found = {}
     for entry in text.split(UNIT)[1:]:
-        name, health, state, stat, supervisor = [*entry.split(FIELD), "", "", "", ""][:5]
-        found[name] = (_document(state), _document(health), stat.strip(), supervisor.strip())
+        name, health, figures, state, stat, supervisor = [*entry.split(FIELD), "", "", "", "", ""][:6]
+        documents = (_document(state), _document(health), _document(figures))
+        found[name] = (*documents, stat.strip(), supervisor.strip())
     return {"units": found}
 
 
@@ -178,16 +168,24 @@ UNITS = Fact(
     'for d in "$base"/units/*/; do [ -d "$d" ] || continue; d=${d%/}\n'
     'x=; { read -r x < "$d/health.json"; } 2>/dev/null\n'
     f'printf \'{UNIT}%s{FIELD}%s{FIELD}\' "${{d##*/}}" "$x"\n'
+    'x=; { read -r x < "$d/figures.json"; } 2>/dev/null\n'
+    f"printf '%s{FIELD}' \"$x\"\n"
     'x=; { read -r x < "$d/state.json"; } 2>/dev/null; printf \'%s\' "$x"\n'
     f"{_STATS}; done",
     _units,
 )
 
-FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS)
+FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE)
 
 
 def observe_script(
-    root: NodePath, cluster: str, node: str, prepared: tuple[str, ...], *, thorough: bool = True
+    root: NodePath,
+    cluster: str,
+    node: str,
+    prepared: tuple[str, ...],
+    *,
+    thorough: bool = True,
+    hardware: bool = False,
 ) -> str:
     """The script that answers every fact of one node. `prepared` are paths below `root`, of plain characters."""
     head = [
@@ -197,6 +195,7 @@ def observe_script(
         f'base="$root/clusters/$cluster/{node}"',
         assign("prepared", " ".join(prepared)),
         assign("thorough", "yes" if thorough else "no"),
+        assign("ask_hardware", "yes" if thorough and hardware else "no"),
     ]
     asked = [f"printf '{RECORD}{fact.name}\\n'\n{fact.command}" for fact in FACTS]
     return "\n".join([*head, *asked, "printf '\\036end\\n'", "exit 0"])
@@ -246,6 +245,7 @@ def _unit(
     name: str,
     state: Mapping[str, Any] | None,
     health: Mapping[str, Any] | None,
+    figures: Mapping[str, Any] | None,
     stat: str,
     supervisor_stat: str,
     *,
@@ -278,6 +278,7 @@ def _unit(
             exit=dict(state["exit"]) if state.get("exit") else None,
             problem=state.get("problem") or next(problems, None),
             listens=tuple(int(port) for port in state["listens"]) if "listens" in state else None,
+            figures=_figures(figures, state, uptime_s) if alive else None,
             **said,
         )
     except _NONSENSE:
@@ -306,6 +307,17 @@ def _health(found: Mapping[str, Any], uptime_s: float) -> dict[str, Any]:
         }
     except _NONSENSE:
         return {}
+
+
+def _figures(
+    found: Mapping[str, Any] | None, state: Mapping[str, Any], uptime_s: float
+) -> dict[str, Any] | None:
+    """None where another process wrote them, or this one long ago."""
+    if found is None or found.get("pid") != state.get("pid"):
+        return None
+    beat_s = found.get("beat_s")
+    fresh = isinstance(beat_s, int | float) and uptime_s - beat_s <= HEARTBEAT_STALE_S
+    return dict(found) if fresh else None
 
 
 def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:

@@ -40,6 +40,14 @@ def body(topology: Topology, site: Site, specs: tuple[UnitSpec, ...]) -> dict[st
         "runtime": {"python": site.python, "code": site.code, "node_program": site.node_program},
         "units": {spec.name: unit_entry(spec) for spec in specs if spec.node == site.node},
     }
+    if site.gpus.given:
+        content["gpus"] = dict(sorted(site.gpus.given.items()))
+    if site.network.interface is not None:
+        content["network"] = {
+            "address": site.address,
+            "interface": site.network.interface,
+            "rdma": site.network.rdma,
+        }
     plain: dict[str, Any] = json.loads(json.dumps(content))  # as it will be read back: lists, not tuples
     return plain
 
@@ -51,6 +59,7 @@ def unit_entry(spec: UnitSpec) -> dict[str, Any]:
         "listens": list(spec.listens),
         "digest": spec.digest,
         "parts": parts(spec),
+        **({"metrics": spec.metrics} if spec.metrics else {}),
     }
 
 
@@ -97,6 +106,7 @@ def recorded_units(seen: NodeSeen) -> tuple[UnitSpec, ...]:
             folder="",
             document={"listens": entry["listens"]},
             digest=entry["digest"],
+            metrics=entry.get("metrics"),
         )
         for name, entry in entries.items()
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynoctl.errors import NodeError
+from dynoctl.plan.hardware import Hardware
 
 HEARTBEAT_STALE_S = 10.0
 
@@ -42,6 +43,7 @@ class UnitSeen:
     bus: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
     listens: tuple[int, ...] | None = None  # by its supervisor; None where that did not say
+    figures: dict[str, Any] | None = None  # `figures.json`, if this very process wrote it a moment ago
 
     @property
     def responding(self) -> bool:
@@ -85,6 +87,7 @@ class NodeSeen:
     manifest: dict[str, Any] | None = None
     lock: Holder | None = None
     home: str | None = None
+    hardware: Hardware | None = None  # None: nobody asked
     known_as: str | None = None
     beside: frozenset[int] = (
         frozenset()
@@ -110,6 +113,13 @@ class NodeSeen:
                 said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
                 mine.update(said)
         return frozenset(mine)
+
+    @property
+    def own_gpus(self) -> frozenset[int]:
+        """The GPUs that this cluster was given here, while anything of it lives: who computes there is one of us."""
+        recorded = (self.manifest or {}).get("gpus", {})
+        lives = any(unit.alive or unit.supervised for unit in self.units.values())
+        return frozenset(gpu for gpus in recorded.values() for gpu in gpus) if lives else frozenset()
 
     def absolute(self, path: str) -> str:
         """A path on the node as programs there understand it: without `~/`, which only a shell knows."""

@@ -41,9 +41,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The engine of a worker. `args` go to it verbatim."""
+    """The engine of a worker. `args` go to it verbatim. `device` counts for vLLM alone."""
 
-    kind: Literal["hello", "mock"]
+    kind: Literal["hello", "mock", "vllm"]
+    device: Literal["cuda", "cpu"] = "cuda"
     block_size: int = 64
     max_model_len: int = 8192
     args: dict[str, Any] = {}
@@ -117,6 +118,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disagg: Disagg = Disagg()
     parallel: Parallel = Parallel()
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
+    metrics: Endpoint | None = None  # where /metrics is, besides at `http`
+    measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
     expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0

@@ -13,6 +13,7 @@ from typing import Any
 from dyno_runtime.bus.base import Down, Refused, Reply
 from dyno_runtime.core.disagg import Limits, Local, Outlook, decide
 from dyno_runtime.engine.base import Engine, EngineError, Job, KvHolder
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Surroundings
 from dyno_runtime.settings import Disagg
 from dyno_runtime.wire.codec import encode_task
@@ -37,7 +38,10 @@ class Prefilling:
     def __init__(self, around: Surroundings, engine: Engine) -> None:
         self._around = around
         self._engine = engine
+        self._model = around.settings.model.name
         self._waiting: dict[str, asyncio.Future[Prefilled]] = {}
+        self._prefills = around.meter.values(names.PREFILLS)
+        self._remote_s = around.meter.histogram(names.REMOTE_PREFILL)
 
     def start(self) -> None:
         """Listen for prefill workers."""
@@ -46,12 +50,14 @@ class Prefilling:
 
     def stays(self, order: Generate) -> bool:
         """It is prefilled here, and that is known without asking anybody."""
-        if self._limits.mode == "off":
-            return True
-        if order.prefill == "remote":
-            return False
-        # As if the queue were empty: whoever does not leave then, never does.
-        return isinstance(decide(self._limits, self._outlook_with(order, 0)), Local)
+        if self._limits.mode != "off":
+            if order.prefill == "remote":
+                return False
+            # As if the queue were empty: whoever does not leave then, never does.
+            if not isinstance(decide(self._limits, self._outlook_with(order, 0)), Local):
+                return False
+        self._prefills.add(1, "local")
+        return True
 
     async def prefill(self, order: Generate) -> Outcome:
         """Have `order` prefilled elsewhere if that is better, and wait for it."""
@@ -60,29 +66,39 @@ class Prefilling:
         verdict = decide(self._limits, await self._outlook(order))
         if isinstance(verdict, Local):
             log.debug("%s: prefill stays local: %s", order.request, verdict.why)
+            self._prefills.add(1, "local")
             return LOCAL
+        begun_s = asyncio.get_running_loop().time()
         done: asyncio.Future[Prefilled] = asyncio.get_running_loop().create_future()
         self._waiting[order.request] = done
         try:
-            return await self._remote(order, done)
+            outcome = await self._remote(order, done)
         finally:
             del self._waiting[order.request]
+        self._prefills.add(1, "local_after_remote" if outcome is LOCAL else "remote")
+        self._remote_s.observe(asyncio.get_running_loop().time() - begun_s)
+        return outcome
 
     @property
     def _disagg(self) -> Disagg:
-        return self._around.live.disagg(self._around.settings.model.name)
+        return self._around.live.disagg(self._model)
 
     @property
     def _limits(self) -> Limits:
         disagg = self._disagg
         return Limits(disagg.mode, disagg.max_local_prefill_length, disagg.max_prefill_queue_size)
 
+    @property
+    def _helpers(self) -> int:
+        """How many prefill workers of this model could pull."""
+        return len(self._around.members.view.serving("prefill", self._model))
+
     async def _await_path(self) -> None:
         """Whoever asks for a remote prefill, a probe just after the start, gives it the time to be there."""
         around = self._around
         deadline_s = asyncio.get_running_loop().time() + FORCED_S
         while asyncio.get_running_loop().time() < deadline_s:
-            if around.queue.up and around.queue_clear.is_set() and around.members.view.ready("prefill"):
+            if around.queue.up and around.queue_clear.is_set() and self._helpers:
                 return
             await asyncio.sleep(0.02)
 
@@ -139,7 +155,7 @@ class Prefilling:
         around = self._around
         alone_s = 0.0
         while alone_s < ALONE_S:
-            alone_s = 0.0 if around.members.view.ready("prefill") else alone_s + LOOK_S
+            alone_s = 0.0 if self._helpers else alone_s + LOOK_S
             try:
                 async with asyncio.timeout(LOOK_S):
                     await around.queue_down.wait()
@@ -162,7 +178,7 @@ class Prefilling:
         return Outlook(
             prompt_tokens=len(order.tokens),
             matched_tokens=order.matched_tokens,
-            prefill_workers=len(self._around.members.view.ready("prefill")),
+            prefill_workers=self._helpers,
             queue_depth=depth,
             forced=order.prefill == "remote",
         )

@@ -99,6 +99,7 @@ def test_the_settings_of_a_worker() -> None:
         model=runtime.Model(name="m"),
         engine=runtime.Engine(kind="hello", block_size=16, args={"a": 1, "b": 2}),
         health_path="/home/u/.dynoctl/clusters/c/n2/units/decode-0/health.json",
+        metrics=runtime.Endpoint(host="10.0.0.2", port=7800),
     )
 
 
@@ -131,8 +132,8 @@ def test_replicas_have_ports_one_after_the_other() -> None:
     assert listens == {
         "local/frontend-0": (8000, 7000),
         "local/frontend-1": (8001, 7001),
-        "local/decode-0": (9000,),
-        "local/decode-1": (9001,),
+        "local/decode-0": (9000, 7800),
+        "local/decode-1": (9001, 7801),
     }
 
 
@@ -200,7 +201,7 @@ def test_the_workers_of_a_frontend_share_its_port_and_each_has_a_processor_and_a
     assert {name: (spec.roles, spec.listens) for name, spec in units.items()} == {
         f"local/frontend-{index}": (
             ("frontend", "processor", "router") if index < 3 else ("frontend", "processor"),
-            (8000 + index // 3, 7000 + index),
+            (8000 + index // 3, 7000 + index, 7500 + index),
         )
         for index in range(6)
     }

@@ -27,6 +27,7 @@ from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.router import Router
@@ -105,8 +106,9 @@ class Member:
         self.view = Members(self.members_changed)
         self.registry = Registry(MemoryStore(sim.kv), Lease("sim", self.lease, 0.3, 60.0), rng, self.view)
         self.around = Surroundings(
-            settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker), rng, engine,
+            settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker, "hello"), rng, engine,
             asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
+            Metering(settings, lambda: None),
         )  # fmt: skip
         self.around.engine_ready.set()
         self.around.queue_clear.set()
