@@ -37,7 +37,7 @@ done
 kill $!
 wait $!
 """
-PORTS_ASIDE = 500  # not 1000: the frontend's stream port would then be the one where the other answers HTTP
+PORTS_ASIDE = 12_000  # so far that no port of one process becomes another port of the next
 
 
 def main() -> int:
@@ -115,9 +115,9 @@ def own_start(host: Host, folder: str) -> float:
     settings = json.loads(host.exec(["cat", f"{folder}/settings.json"]).stdout)
     settings["unit"] += "-alone"  # of the same name it would take the other for its dead predecessor
     settings["health_path"] = "/tmp/alone.json"
-    settings["stream"]["port"] += PORTS_ASIDE
-    if settings.get("http"):
-        settings["http"]["port"] += PORTS_ASIDE
+    for use in ("stream", "http", "metrics"):
+        if settings.get(use):
+            settings[use]["port"] += PORTS_ASIDE
     host.exec(
         ["sh", "-c", "cat > /tmp/alone-settings.json; chown dyn /tmp/alone-settings.json"],
         input=json.dumps(settings),

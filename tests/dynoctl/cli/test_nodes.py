@@ -62,7 +62,7 @@ def running(hosts: dict[str, FakeHost]) -> None:
         ports = "".join(f" 0: 00000000:{port:04X} 00000000:0000 0A\n" for port in sorted(seen.listening))
         stat = "7 (python) S " + " ".join(["0"] * 18) + " 5 0"
         units = "".join(
-            f"{UNIT}{unit.name}{FIELD}{FIELD}{json.dumps(state(unit.digest))}{FIELD}{stat}{FIELD}{stat}"
+            f"{UNIT}{unit.name}{FIELD}{FIELD}{FIELD}{json.dumps(state(unit.digest))}{FIELD}{stat}{FIELD}{stat}"
             for unit in seen.units.values()
         )
         answering(host, "ask", lambda request: [{"ok": True, "status": 503, "headers": {}, "body": ""}])
@@ -145,7 +145,7 @@ def test_an_up_that_a_node_refuses(dynoctl: Dynoctl, hosts: dict[str, FakeHost],
     assert errors[0].startswith("error: n1: cannot push the runtime (")
     assert errors[0].endswith("): the disk is full (/home/u/.dynoctl/code)")
     assert lines[-1] == "next: mend that, then the same up again; or dynoctl down c"
-    assert [request["do"] for request in asked(hosts["n1"], "lease")] == ["take", "release"]
+    assert [request["do"] for request in asked(hosts["n1"], "lease")] == ["take", "release"], done.err
     assert not [call for call in hosts["n1"].calls if call.script.endswith(" await")]  # no later phase began
 
 
@@ -233,9 +233,9 @@ def test_while_etcd_moves_the_lock_is_on_both_nodes(
     running(hosts)
     (tmp_path / file).write_text(TWO.replace("etcd: n1", "etcd: n2"))
     done = dynoctl("up", file, "--yes")
-    assert done.code == 1  # the nodes of this test start nothing
+    assert done.code == 1, done.err  # the nodes of this test start nothing
     for host in hosts.values():
-        assert [request["do"] for request in asked(host, "lease")] == ["take", "release"]
+        assert [request["do"] for request in asked(host, "lease")] == ["take", "release"], done.err
 
 
 def test_a_lock_that_is_lost_ends_the_run(
