@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httptools
 
 _SAID = re.compile(rb'"completion_tokens":\s*(\d+)')
+_TEXT = re.compile(rb'"content":\s*"[^"]')  # of an event that has a token; the first one only says who speaks
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Client(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._sent_s = self._last_s = 0.0
         self._events = 0
+        self._first = False
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,7 +60,7 @@ class Client(asyncio.Protocol):
             self._tcp.close()
             return
         self._parser = httptools.HttpResponseParser(self)
-        self._events, self._tail = 0, b""
+        self._events, self._first, self._tail = 0, False, b""
         self._sent_s = self._last_s = time.perf_counter()
         self._tcp.write(self._load.next())
 
@@ -67,9 +69,14 @@ class Client(asyncio.Protocol):
         figures = self._load.figures
         if count:
             now_s = time.perf_counter()
-            (figures.gaps_s if self._events else figures.first_s).append(now_s - self._last_s)
             self._events += count
-            self._last_s = now_s
+            if self._first:
+                figures.gaps_s.append(now_s - self._last_s)
+                self._last_s = now_s
+            elif _TEXT.search(data):
+                self._first = True
+                figures.first_s.append(now_s - self._sent_s)
+                self._last_s = now_s
         self._parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:

@@ -153,15 +153,16 @@ def cells(one: dict[str, Any]) -> list[str]:
         f"{one['first_p99_ms']:.2f}",
         f"{one['gap_p50_ms']:.2f}",
         f"{one['gap_p99_ms']:.2f}",
-        f"{_front(request):.0f} / {sum(request.values()):.0f}",
-        f"{_front(token):.2f} / {sum(token.values()):.2f}",
+        f"{front_us(request):.0f} / {sum(request.values()):.0f}",
+        f"{front_us(token):.2f} / {sum(token.values()):.2f}",
         f"{one['tokens_per_event']:.1f}",
         f"{one['client_cpu']:.0%}",
         str(one["failed"]),
     ]
 
 
-def _front(used: dict[str, float]) -> float:
+def front_us(used: dict[str, float]) -> float:
+    """The part of frontends, processors and routers."""
     return sum(value for who, value in used.items() if not who.startswith(("decode", "prefill", "worker")))
 
 
