@@ -1,25 +1,20 @@
 """A closed-loop load generator for OpenAI servers: so many clients, each asks again once it is answered.
 
-In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. One connection a client, answers
-parsed by httptools alone; events are counted, not decoded.
+In: a URL, the body of a request, how many clients, how long. Out: a `Figures`. The connections are those of
+`dynoctl bench`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import resource
 import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 from urllib.parse import urlsplit
 
-import httptools
-
-_SAID = re.compile(rb'"completion_tokens":\s*(\d+)')
-_TEXT = re.compile(rb'"content":\s*"[^"]')  # of an event that has a token; the first one only says who speaks
+from dynoctl.probe.bench.client import Client
 
 
 @dataclass
@@ -37,84 +32,51 @@ class Figures:
     whole_s: array[float] = field(default_factory=lambda: array("d"))
 
 
-class Client(asyncio.Protocol):
-    """One connection."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._tcp: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._sent_s = self._last_s = 0.0
-        self._events = 0
-        self._first = False
-        self._tail = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop has a class of its own.
-        self._tcp = cast(asyncio.Transport, transport)
-        self._send()
-
-    def _send(self) -> None:
-        assert self._tcp is not None
-        if self._load.over:
-            self._tcp.close()
-            return
-        self._parser = httptools.HttpResponseParser(self)
-        self._events, self._first, self._tail = 0, False, b""
-        self._sent_s = self._last_s = time.perf_counter()
-        self._tcp.write(self._load.next())
-
-    def data_received(self, data: bytes) -> None:
-        count = data.count(b"data: {")
-        figures = self._load.figures
-        if count:
-            now_s = time.perf_counter()
-            self._events += count
-            if self._first:
-                figures.gaps_s.append(now_s - self._last_s)
-                self._last_s = now_s
-            elif _TEXT.search(data):
-                self._first = True
-                figures.first_s.append(now_s - self._sent_s)
-                self._last_s = now_s
-        self._parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        self._tail = body if len(body) > 400 else self._tail[-400:] + body
-
-    def on_message_complete(self) -> None:
-        figures = self._load.figures
-        if self._parser.get_status_code() != 200:
-            figures.failed += 1
-            self._load.problem = self._load.problem or self._tail
-        else:
-            figures.requests += 1
-            figures.events += self._events
-            figures.whole_s.append(time.perf_counter() - self._sent_s)
-            said = _SAID.findall(self._tail)
-            figures.tokens += int(said[-1]) if said else 0
-        asyncio.get_running_loop().call_soon(self._send)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._load.over:
-            self._load.figures.failed += 1
-            self._load.problem = self._load.problem or b"the connection was closed"
-        self._load.left()
-
-
 class Load:
     """All clients of one run."""
 
     def __init__(self, next_request: Callable[[], bytes], clients: int) -> None:
         self.next = next_request
         self.figures = Figures()
-        self.over = False
         self.problem = b""
+        self._ended = False
         self._clients = clients
         self._gone = asyncio.Event()
 
-    def left(self) -> None:
-        """A client is done."""
+    def ready(self, client: Client) -> None:
+        """A connection is there."""
+        self._send(client)
+
+    def over(self, client: Client) -> None:
+        """A request is answered."""
+        figures = self.figures
+        if client.status != 200:
+            figures.failed += 1
+            self.problem = self.problem or client.tail
+        else:
+            figures.requests += 1
+            figures.events += client.events
+            figures.whole_s.append(client.over_s - client.sent_s)
+            if client.events and client.first_s:
+                figures.first_s.append(client.first_s - client.sent_s)
+            figures.tokens += client.usage[1] or 0
+        asyncio.get_running_loop().call_soon(self._send, client)
+
+    def lost(self, client: Client, why: str) -> None:
+        """A connection has ended."""
+        self.figures.failed += 1
+        self.problem = self.problem or why.encode()
+        self._left()
+
+    def _send(self, client: Client) -> None:
+        if self._ended:
+            client.end()
+            self._left()
+            return
+        client.gaps_s = self.figures.gaps_s
+        client.send(self.next())
+
+    def _left(self) -> None:
         self._clients -= 1
         if not self._clients:
             self._gone.set()
@@ -132,7 +94,7 @@ class Load:
         figures = self.figures
         figures.wall_s = time.perf_counter() - start_s
         figures.client_cpu_s = _own_cpu_s() - cpu_s
-        self.over = True
+        self._ended = True
         self.figures = Figures()
         async with asyncio.timeout(30):
             await self._gone.wait()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dynoctl.cli import options
+from dynoctl.cli.bench_app import bench
 
 app = typer.Typer(
     name="dynoctl",
@@ -126,6 +127,7 @@ models = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models, name="models")
+app.add_typer(bench, name="bench")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for; compared whole.")]
 
 

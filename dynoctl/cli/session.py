@@ -27,6 +27,7 @@ from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
+from dynoctl.plan.workers import vllm_nodes
 from dynoctl.remote import node_program
 from dynoctl.remote.addresses import addresses
 from dynoctl.remote.artifacts import Artifacts
@@ -82,12 +83,14 @@ class Session:
 
     def _ask_about(self, places: list[Former], *, thorough: bool) -> Observed:
         prepared = (self.kit.node_program.place,)
+        with_vllm = vllm_nodes(self.target.topology)
         looks = {
             each.machine.name: Look(
                 each.machine.state_dir,
                 prepared,
                 None if each.known_as == each.machine.name else each.known_as,
                 thorough,
+                hardware=each.machine.name in with_vllm,
             )
             for each in places
         }

@@ -147,10 +147,9 @@ class Run:
         }
 
     def _prove(self, shown: Progress) -> list[Proof]:
-        remote = self.session.target.topology.disagg.mode != "off"
         proofs = []
-        served = token.models(self.session.target.topology)
-        for route in token.routes(self.plan.units, served, remote_prefill=remote):
+        topology = self.session.target.topology
+        for route in token.routes(self.plan.units, token.models(topology), token.helped(topology)):
             proof = token.prove(route, lambda node, request: self._ask(node, "ask", request))
             shown.note(text.proof_line(proof))
             proofs.append(proof)

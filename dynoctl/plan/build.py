@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dynoctl.errors import Blocked
 from dynoctl.plan import manifest
 from dynoctl.plan.blocks import obstacles
+from dynoctl.plan.hardware_blocks import hardware_obstacles, hardware_remarks
 from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.results import SERVICES
@@ -43,7 +44,7 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         Blocked: something that was seen stands in the way; all of it is named.
     """
     specs = units(topology, sites)
-    if problems := obstacles(sites, specs):
+    if problems := (*obstacles(sites, specs), *hardware_obstacles(topology, sites)):
         raise Blocked(
             f"{topology.name} cannot be brought up as the nodes are; nothing was changed",
             detail=[problem.text for problem in problems],
@@ -82,7 +83,7 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         units=specs,
         unchanged=tuple(f"{node}/{unit}" for (node, unit), verdict in verdicts.items() if not verdict.start),
         services=_services(topology, sites),
-        warnings=tuple(_warnings(sites, specs)),
+        warnings=(*_warnings(sites, specs), *hardware_remarks(topology, sites)),
     )
 
 

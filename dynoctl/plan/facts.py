@@ -9,30 +9,19 @@ All of it is sh built-ins as far as can be: a status of hundreds of nodes costs 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from dynoctl.errors import CommandFailed
+from dynoctl.plan.fact import Fact
+from dynoctl.plan.fact import lines as _lines
+from dynoctl.plan.hardware import HARDWARE
 from dynoctl.plan.observed import Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 
 RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
 UNIT = "\x1c"  # starts a unit inside the fact of units
 FIELD = "\x1d"  # separates files inside a unit
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One question to a node. `parse` gets what `command` printed and returns keyword values."""
-
-    name: str
-    command: str
-    parse: Callable[[str], dict[str, Any]]
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line]
 
 
 def _kernel(text: str) -> dict[str, Any]:
@@ -183,11 +172,17 @@ UNITS = Fact(
     _units,
 )
 
-FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS)
+FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE)
 
 
 def observe_script(
-    root: NodePath, cluster: str, node: str, prepared: tuple[str, ...], *, thorough: bool = True
+    root: NodePath,
+    cluster: str,
+    node: str,
+    prepared: tuple[str, ...],
+    *,
+    thorough: bool = True,
+    hardware: bool = False,
 ) -> str:
     """The script that answers every fact of one node. `prepared` are paths below `root`, of plain characters."""
     head = [
@@ -197,6 +192,7 @@ def observe_script(
         f'base="$root/clusters/$cluster/{node}"',
         assign("prepared", " ".join(prepared)),
         assign("thorough", "yes" if thorough else "no"),
+        assign("ask_hardware", "yes" if thorough and hardware else "no"),
     ]
     asked = [f"printf '{RECORD}{fact.name}\\n'\n{fact.command}" for fact in FACTS]
     return "\n".join([*head, *asked, "printf '\\036end\\n'", "exit 0"])

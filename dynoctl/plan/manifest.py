@@ -40,6 +40,14 @@ def body(topology: Topology, site: Site, specs: tuple[UnitSpec, ...]) -> dict[st
         "runtime": {"python": site.python, "code": site.code, "node_program": site.node_program},
         "units": {spec.name: unit_entry(spec) for spec in specs if spec.node == site.node},
     }
+    if site.gpus.given:
+        content["gpus"] = dict(sorted(site.gpus.given.items()))
+    if site.network.interface is not None:
+        content["network"] = {
+            "address": site.address,
+            "interface": site.network.interface,
+            "rdma": site.network.rdma,
+        }
     plain: dict[str, Any] = json.loads(json.dumps(content))  # as it will be read back: lists, not tuples
     return plain
 

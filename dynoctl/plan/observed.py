@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynoctl.errors import NodeError
+from dynoctl.plan.hardware import Hardware
 
 HEARTBEAT_STALE_S = 10.0
 
@@ -82,6 +83,7 @@ class NodeSeen:
     manifest: dict[str, Any] | None = None
     lock: Holder | None = None
     home: str | None = None
+    hardware: Hardware | None = None  # None: nobody asked
     known_as: str | None = None
     beside: frozenset[int] = (
         frozenset()
@@ -103,6 +105,13 @@ class NodeSeen:
         living = (name for name, unit in self.units.items() if unit.alive or unit.supervised)
         mine = (port for name in living if name in recorded for port in recorded[name]["listens"])
         return self.beside | frozenset(mine)
+
+    @property
+    def own_gpus(self) -> frozenset[int]:
+        """The GPUs that this cluster was given here, while anything of it lives: who computes there is one of us."""
+        recorded = (self.manifest or {}).get("gpus", {})
+        lives = any(unit.alive or unit.supervised for unit in self.units.values())
+        return frozenset(gpu for gpus in recorded.values() for gpu in gpus) if lives else frozenset()
 
     def absolute(self, path: str) -> str:
         """A path on the node as programs there understand it: without `~/`, which only a shell knows."""

@@ -61,6 +61,7 @@ def process_settings(
             max_prefill_queue_size=topology.disagg.max_prefill_queue_size,
             prefill_timeout_s=topology.disagg.prefill_timeout_s,
         ),
+        parallel=_parallel(process),
     )
 
 
@@ -94,11 +95,20 @@ def engine_of(topology: Topology, process: Process) -> Engine:
 def _engine(topology: Topology, process: Process) -> runtime.Engine:
     engine = engine_of(topology, process)
     return runtime.Engine(
-        kind=engine.kind,  # type: ignore[arg-type]  # `topology.check` refuses kinds that the runtime lacks
+        kind=engine.kind,
+        device=engine.device,
         block_size=engine.block_size,
         max_model_len=engine.max_model_len,
         args=engine.args,
     )
+
+
+def _parallel(process: Process) -> runtime.Parallel:
+    placement = _worker(process)
+    worker = placement.worker if placement is not None else None
+    if worker is None:
+        return runtime.Parallel()
+    return runtime.Parallel(tp=worker.tp, pp=worker.pp, dp=worker.dp, executor=worker.executor)
 
 
 def _http_workers(process: Process) -> int:

@@ -6,9 +6,10 @@ In: a topology's machine, what was observed of the node (or nothing, offline), t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dynoctl.plan.digest import digest_of
+from dynoctl.plan.gpus import GpuBook
 from dynoctl.plan.observed import NodeSeen
 from dynoctl.plan.ports import PortBook
 from dynoctl.plan.steps import Artifact
@@ -28,6 +29,14 @@ class Kit:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """What peers reach a node by: the interface of its address, None where that is not known, and RDMA ports."""
+
+    interface: str | None = None
+    rdma: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One node. `root` is absolute, or begins with `~/` where the node was not asked; `login` is how a person gets
     there: `ssh me@host`."""
@@ -44,6 +53,9 @@ class Site:
     index_url: str | None = None
     seen: NodeSeen | None = None
     login: str = ""
+    gpus: GpuBook = field(default_factory=GpuBook)
+    gpus_declared: int | None = None
+    network: Network = Network()
 
     @property
     def base(self) -> str:
@@ -107,4 +119,30 @@ def site(
         index_url=index_url,
         seen=seen,
         login=login,
+        gpus=_gpus(machine.gpus, seen),
+        gpus_declared=machine.gpus,
+        network=_network(address, seen),
     )
+
+
+def _gpus(declared: int | None, seen: NodeSeen | None) -> GpuBook:
+    """The node's GPUs: those that were found, at most as many as the topology says; where none were found or nobody
+    asked, the topology's word."""
+    recorded: Mapping[str, list[int]] = (seen.manifest or {}).get("gpus", {}) if seen else {}
+    found = seen.hardware.gpus if seen and seen.hardware else None
+    if seen is None or found is None:
+        asked = seen is not None and seen.hardware is not None
+        believed = range(declared) if declared is not None else () if asked else None
+        return GpuBook(believed, recorded)
+    pool = tuple(gpu.index for gpu in found if declared is None or gpu.index < declared)
+    return GpuBook(pool, recorded, frozenset(gpu.index for gpu in found if gpu.busy) - seen.own_gpus)
+
+
+def _network(address: str, seen: NodeSeen | None) -> Network:
+    """As seen now, else as an earlier plan recorded it."""
+    if seen is not None and seen.hardware is not None:
+        return Network(seen.hardware.interface(address), seen.hardware.rdma)
+    recorded: Mapping[str, list[str] | str] = (seen.manifest or {}).get("network", {}) if seen else {}
+    if recorded.get("address") != address:
+        return Network()
+    return Network(str(recorded["interface"]), tuple(recorded["rdma"]))

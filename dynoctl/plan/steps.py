@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from dynoctl.plan.gpus import spelled
+
 PhaseName = Literal[
     "leave", "prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"
 ]
@@ -41,6 +43,8 @@ class UnitSpec:
     folder: str
     document: dict[str, Any]
     files: tuple[tuple[str, str], ...] = ()  # (absolute path, content), 0600
+    gpus: tuple[int, ...] = ()
+    shown_env: tuple[tuple[str, str], ...] = ()  # its environment as people may see it: secrets are masked
     digest: str = ""
 
     @property
@@ -142,7 +146,8 @@ class StartUnit(Step):
     @property
     def title(self) -> str:
         ports = ", ".join(str(port) for port in self.unit.listens)
-        return f"start {self.unit.name}" + (f" on port {ports}" if ports else "")
+        gpus = f", {spelled(self.unit.gpus)}" if self.unit.gpus else ""
+        return f"start {self.unit.name}" + (f" on port {ports}" if ports else "") + gpus
 
 
 @dataclass(frozen=True, slots=True)

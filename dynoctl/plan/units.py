@@ -14,9 +14,10 @@ from dynoctl.plan.digest import digest_of
 from dynoctl.plan.settings import process_settings, render
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import Artifact, UnitSpec
+from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Process
-from dynoctl.topology.secret import reveal
+from dynoctl.topology.secret import Secret, Url, reveal
 
 RESTART = {"max": 5, "within_s": 300.0, "first_wait_s": 0.5, "longest_wait_s": 30.0}
 LOG = {"max_bytes": 10_000_000, "keep": 3}
@@ -32,6 +33,7 @@ def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]
         Blocked: a node has no etcd or NATS to run, or no port is free.
     """
     _name_ports(topology, sites)
+    allot_gpus(topology, sites)
     found: list[UnitSpec] = []
     if topology.etcd.node is not None:
         found.append(_etcd(topology, sites[topology.etcd.node]))
@@ -160,21 +162,35 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
-    env = {
+    env: dict[str, str | Secret] = {
         "PYTHONPATH": site.code,
         "PYTHONUNBUFFERED": "1",
-        "NATS_SERVER": settings.services.nats,
-        "ETCD_ENDPOINTS": ",".join(settings.services.etcd),
+        "NATS_SERVER": Url(settings.services.nats),
+        "ETCD_ENDPOINTS": Url(",".join(settings.services.etcd)),
     }
     for placement in process.placements:
-        env.update({name: reveal(value) for name, value in placement.env.items()})
+        env.update(engine_env(placement, process.node, site))
+        env.update(placement.env)
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
-        "env": env,
+        "env": {name: reveal(value) for name, value in env.items()},
         "listens": [port for port in (http, stream) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
-    return _finish(site, process.name, process.roles, document, files=((path, render(settings)),))
+    files = ((path, render(settings)),)
+    gpus = tuple(gpu for placement in process.placements for gpu in gpus_of(placement, process.node, site))
+    return _finish(
+        site, process.name, process.roles, document, files=files, gpus=gpus, shown_env=shown_env(env)
+    )
+
+
+def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
+    """An environment as people may see it; what is the same for every process of every cluster is left out."""
+    return tuple(
+        (name, repr(value) if isinstance(value, Secret) else value)
+        for name, value in env.items()
+        if not name.startswith("PYTHON")
+    )
 
 
 def _stream_port(process: Process, site: Site) -> int:

@@ -1,6 +1,6 @@
 """Rung 5: a real request through the whole path, to every decode worker, from a frontend's own node.
 
-In: the units, what each worker serves, the disaggregation mode, a way to ask. Out: a `Proof` a worker, or `NotReady`
+In: the units, what each worker serves, whom prefill workers help, a way to ask. Out: a `Proof` each, or `NotReady`
 with what came back. A worker of a model is asked by a streaming chat request, one of the engine hello by /generate.
 Where prefill is done elsewhere the request asks for it, and an answer that was prefilled locally is no proof.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,25 @@ def models(topology: Topology) -> dict[tuple[str, str], str]:
     }
 
 
+def helped(topology: Topology) -> frozenset[tuple[str, str]]:
+    """The workers, by node and unit, for whose model there are prefill workers."""
+    workers = [one for one in topology.placements if one.role in ("decode", "prefill")]
+    prefilled = {one.model.name for one in workers if one.role == "prefill" and one.model is not None}
+    return frozenset(
+        (process.node, process.name)
+        for process in topology.processes
+        for one in process.placements
+        if one.role == "decode" and one.model is not None and one.model.name in prefilled
+    )
+
+
 def routes(
-    specs: tuple[UnitSpec, ...], served: Mapping[tuple[str, str], str], *, remote_prefill: bool
+    specs: tuple[UnitSpec, ...],
+    served: Mapping[tuple[str, str], str],
+    helped: Collection[tuple[str, str]] = (),
 ) -> tuple[Route, ...]:
-    """Every decode worker once, through the frontends in turn; every frontend at least once."""
+    """Every decode worker once, through the frontends in turn; every frontend at least once. Those that are `helped`
+    are to prove that a prompt can be prefilled elsewhere."""
     frontends = [spec for spec in specs if "frontend" in spec.roles]
     workers = [spec for spec in specs if "decode" in spec.roles]
     if not frontends or not workers:
@@ -57,8 +72,9 @@ def routes(
     count = max(len(frontends), len(workers))
     pairs = zip(itertools.cycle(frontends), itertools.cycle(workers), range(count), strict=False)
     return tuple(
-        Route(frontend, worker, url_of(frontend), remote_prefill, served.get((worker.node, worker.name)))
+        Route(frontend, worker, url_of(frontend), at in helped, served.get(at))
         for frontend, worker, _ in pairs
+        for at in [(worker.node, worker.name)]
     )
 
 

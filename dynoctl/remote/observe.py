@@ -22,12 +22,13 @@ OBSERVE_TIMEOUT_S = 30.0
 class Look:
     """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions.
     `known_as`: its name when the cluster was brought up, where it has another one now. `thorough`: also ask which
-    ports are taken, which a plan needs that starts something."""
+    ports are taken, which a plan needs that starts something; then also for its `hardware`, where vLLM shall run."""
 
     root: str
     prepared: tuple[str, ...] = ()
     known_as: str | None = None
     thorough: bool = True
+    hardware: bool = False
 
 
 def observe(
@@ -43,7 +44,12 @@ def observe(
         look = looks[connection.node]
         name = look.known_as or connection.node
         script = facts.observe_script(
-            NodePath(look.root), cluster, name, look.prepared, thorough=look.thorough
+            NodePath(look.root),
+            cluster,
+            name,
+            look.prepared,
+            thorough=look.thorough,
+            hardware=look.hardware,
         )
         done = connection.run(script, timeout_s=OBSERVE_TIMEOUT_S)
         if done.status != 0:

@@ -13,6 +13,7 @@ from dynoctl.topology.part import Part
 from dynoctl.topology.scalars import Count, Positive, Seconds, Text
 
 EngineKind = Literal["hello", "mock", "vllm"]
+Device = Literal["cuda", "cpu"]
 DisaggMode = Literal["off", "always", "conditional"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
@@ -33,6 +34,7 @@ class EngineOverride(Part, frozen=True):
     """What differs for one role from `engine` at the top. `args` are laid over those, key by key."""
 
     kind: Annotated[EngineKind | None, Meta(description="Which engine.")] = None
+    device: Annotated[Device | None, Meta(description="What vLLM computes on.")] = None
     block_size: Annotated[Positive | None, Meta(description="Tokens in one block of the KV cache.")] = None
     max_model_len: Annotated[Positive | None, Meta(description="Longest sequence, in tokens.")] = None
     args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}  # noqa: RUF012 - copied for each instance
@@ -44,14 +46,23 @@ class Engine(Part, frozen=True):
     kind: Annotated[
         EngineKind,
         Meta(
-            description="Which engine; `mock` behaves like a real one and `hello` echoes prompts: both need "
-            "neither model nor GPU.",
+            description="Which engine; `vllm` is a real one, `mock` behaves like one, and `hello` echoes prompts: "
+            "the last two need neither model nor GPU.",
             examples=["mock"],
         ),
     ]
+    device: Annotated[
+        Device,
+        Meta(description="What vLLM computes on: GPUs, or with `cpu` the processor, which takes no GPU."),
+    ] = "cuda"
     block_size: Annotated[Positive, Meta(description="Tokens in one block of the KV cache.")] = 64
     max_model_len: Annotated[Positive, Meta(description="Longest sequence, in tokens.")] = 8192
     args: Annotated[dict[str, Any], Meta(description="Arguments of the engine, given to it verbatim.")] = {}  # noqa: RUF012 - copied for each instance
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether its workers take GPUs."""
+        return self.kind == "vllm" and self.device == "cuda"
 
     def overridden(self, by: EngineOverride) -> "Engine":
         """This engine with the values that a role gives."""
@@ -60,6 +71,7 @@ class Engine(Part, frozen=True):
         return msgspec.structs.replace(
             self,
             kind=by.kind or self.kind,
+            device=by.device or self.device,
             block_size=by.block_size or self.block_size,
             max_model_len=by.max_model_len or self.max_model_len,
             args={**kept, **by.args},

@@ -76,8 +76,8 @@ class Placement:
 
     @property
     def gpus_per_node(self) -> int:
-        """GPUs that it takes on each of its nodes: none unless the engine is vLLM."""
-        if self.worker is None or self.engine is None or self.engine.kind != "vllm":
+        """GPUs that it takes on each of its nodes: none unless the engine is vLLM, and not on the processor."""
+        if self.worker is None or self.engine is None or not self.engine.on_gpus:
             return 0
         return -(-self.worker.gpus // len(self.nodes))
 

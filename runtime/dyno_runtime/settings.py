@@ -41,9 +41,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The engine of a worker. `args` go to it verbatim."""
+    """The engine of a worker. `args` go to it verbatim. `device` counts for vLLM alone."""
 
-    kind: Literal["hello", "mock"]
+    kind: Literal["hello", "mock", "vllm"]
+    device: Literal["cuda", "cpu"] = "cuda"
     block_size: int = 64
     max_model_len: int = 8192
     args: dict[str, Any] = {}

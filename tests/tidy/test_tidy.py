@@ -26,7 +26,14 @@ PAUSES = {
     "runtime/dyno_runtime/roles/process.py": "what is in flight is counted by the roles, each for itself",
 }
 
-PURE = ("dynoctl.topology", "dynoctl.plan", "dyno_runtime.core", "dyno_runtime.wire", "dyno_runtime.openai")
+PURE = (
+    "dynoctl.topology",
+    "dynoctl.plan",
+    "dynoctl.bench",
+    "dyno_runtime.core",
+    "dyno_runtime.wire",
+    "dyno_runtime.openai",
+)
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 IMPURE_MODULES = {
     "subprocess",

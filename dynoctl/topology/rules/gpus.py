@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dynoctl.topology.document import Path
 from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement
 from dynoctl.topology.rules.places import workers
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def shared_evenly(topology: Topology) -> Iterator[Finding]:
@@ -56,6 +59,23 @@ def named(topology: Topology) -> Iterator[Finding]:
                 where, f"names {len(set(worker.gpu_ids))} of the {need} GPUs that are needed on each node"
             )
     yield from _taken(topology)
+
+
+def chosen_by_name(topology: Topology) -> Iterator[Finding]:
+    """Which GPUs a worker sees is said in one way: by `gpu_ids`, or by nothing."""
+    said: dict[Path, Finding] = {}
+    for placement in topology.placements:
+        if not placement.gpus_per_node or VISIBLE not in placement.env:
+            continue
+        node = topology.nodes.get(placement.node)
+        where: Path = ("env", VISIBLE)
+        if VISIBLE in placement.spec.env:
+            where = (*placement.path, "env", VISIBLE)
+        elif node is not None and VISIBLE in node.env:
+            where = ("nodes", placement.node, "env", VISIBLE)
+        message = "is set by dynoctl, from the GPUs that a worker gets"
+        said[where] = Finding(where, message, "name them in the role: `gpu_ids: [0, 1]`", at_key=True)
+    yield from said.values()
 
 
 def _gpus(count: int) -> str:

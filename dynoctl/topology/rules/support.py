@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dynoctl.topology.document import Path
 from dynoctl.topology.finding import Finding
-from dynoctl.topology.hints import one_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules.places import workers
 
-ENGINES = ("hello", "mock")
 # (key of a worker, the value that works, what the others would be)
 WORKERS = (
     ("span", (), "a worker larger than a node"),
@@ -23,34 +20,9 @@ WORKERS = (
 )
 
 
-def _not_yet(path: Path, value: str, known: tuple[str, ...]) -> Finding:
-    instead = one_of([f"'{one}'" for one in known])
-    return Finding(path, f"'{value}' is not in this version yet; use {instead}")
-
-
-def engines(topology: Topology) -> Iterator[Finding]:
-    """Engines that can be started."""
-    if topology.engine.kind not in ENGINES:
-        yield _not_yet(("engine", "kind"), topology.engine.kind, ENGINES)
-    for path, worker in workers(topology):
-        if worker.engine.kind is not None and worker.engine.kind not in ENGINES:
-            yield _not_yet((*path, "engine", "kind"), worker.engine.kind, ENGINES)
-
-
 def worker_shapes(topology: Topology) -> Iterator[Finding]:
     """Shapes of workers that can be started."""
     for path, worker in workers(topology):
         for key, works, what in WORKERS:
             if getattr(worker, key) != works:
                 yield Finding((*path, key), f"{what} is not in this version yet", at_key=True)
-
-
-def one_queue(topology: Topology) -> Iterator[Finding]:
-    """The prefill queue is of one model."""
-    names = {(worker.model or topology.model).name for _, worker in workers(topology)}
-    if len(names) > 1 and topology.disagg.mode != "off":
-        yield Finding(
-            ("disagg", "mode"),
-            "disaggregation with several models in one cluster is not in this version yet",
-            "write `mode: off`, or give each model a cluster of its own",
-        )

@@ -15,6 +15,8 @@ from dynoctl.topology.machines import Install
 from dynoctl.topology.model import Topology
 from dynoctl.topology.rules.places import workers
 
+NO_DEVICE = "has no effect, as only the engine vllm computes on a device"
+
 
 def ends_of_the_ring(topology: Topology) -> Iterator[Finding]:
     """Somebody takes requests, and somebody makes tokens."""
@@ -50,7 +52,7 @@ def same_engine(topology: Topology) -> Iterator[Finding]:
         engine = topology.engine.overridden(worker.engine)
         model = (worker.model or topology.model).name
         first, other = reference.setdefault(model, (path, engine))
-        for key in ("kind", "block_size", "max_model_len"):
+        for key in ("kind", "device", "block_size", "max_model_len"):
             mine, theirs = getattr(engine, key), getattr(other, key)
             if mine != theirs:
                 at = path if getattr(worker.engine, key) is not None else first
@@ -84,6 +86,18 @@ def arguments(topology: Topology) -> Iterator[Finding]:
             first = seen.setdefault(argument_name(key), key)
             if first != key:
                 yield Finding((*path, "args", key), f"is the same argument as '{first}'", at_key=True)
+
+
+def device(topology: Topology) -> Iterator[Finding]:
+    """Only vLLM computes on something."""
+    top = topology.engine.kind
+    overrides = [((*path, "engine"), worker.engine) for path, worker in workers(topology)]
+    kinds = {top, *(engine.kind for _, engine in overrides)}
+    if topology.engine.device == "cpu" and "vllm" not in kinds:
+        yield Finding(("engine", "device"), NO_DEVICE, at_key=True)
+    for path, engine in overrides:
+        if engine.device == "cpu" and (engine.kind or top) != "vllm":
+            yield Finding((*path, "device"), NO_DEVICE, at_key=True)
 
 
 def environment(topology: Topology) -> Iterator[Finding]:

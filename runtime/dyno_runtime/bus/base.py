@@ -156,7 +156,7 @@ class Work(Protocol):
 
 
 class Queue(Protocol):
-    """A work queue, acked after the work, each item given out a bounded number of times."""
+    """The work queue of one model, acked after the work, each item given out a bounded number of times."""
 
     async def push(self, item_id: str, data: bytes) -> None:
         """Add an item; the same id twice is one item. Raises Down, Refused."""
@@ -168,10 +168,10 @@ class Queue(Protocol):
         """How many items nobody has pulled yet. Raises Down, Refused."""
 
     async def last(self) -> int:
-        """The number of the newest item ever pushed, 0 if there was none. Raises Down, Refused."""
+        """The number of the newest item ever pushed, of any model, 0 if there was none. Raises Down, Refused."""
 
     async def purge(self, up_to: int) -> None:
-        """Drop the items up to and including this number. Raises Down, Refused."""
+        """Drop the items of this model up to and including this number. Raises Down, Refused."""
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -28,4 +28,4 @@ def make_store(settings: ProcessSettings) -> EtcdStore:
 
 def make_queue(settings: ProcessSettings, changed: Callable[[], None]) -> NatsQueue:
     """Not connected yet."""
-    return NatsQueue(settings.cluster, settings.services.nats, changed)
+    return NatsQueue(settings.cluster, settings.model.name, settings.services.nats, changed)

@@ -55,6 +55,7 @@ class HttpConnection(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._refusal: tuple[int, str, str] | None = None
         self._receiving = False
+        self._completed = False  # a message, in this very read
         self._deaf = False
         self._reset()
 
@@ -92,6 +93,7 @@ class HttpConnection(asyncio.Protocol):
             self._receiving = True
             if self._current is None:
                 self.deadline_s = self._server.now_s() + self._limits.request_s
+        self._completed = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -99,8 +101,8 @@ class HttpConnection(asyncio.Protocol):
             self._deaf = True
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or (400, "bad_request", f"not an HTTP request: {error}")
-        # After the parser, which starts the count anew with each message.
-        if not self._head_done:
+        # After the parser, which starts the count anew with each message. A read that ends one is not of the next head.
+        if self._receiving and not self._head_done and not self._completed:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head_bytes:
                 self._refuse_head()
@@ -154,7 +156,7 @@ class HttpConnection(asyncio.Protocol):
         if self._refusal is not None:
             return
         self._receiving = False
-        self._head_bytes = 0
+        self._completed = True
         try:
             path = urlsplit(self._url.decode("ascii")).path
         except ValueError:

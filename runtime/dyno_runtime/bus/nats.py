@@ -1,4 +1,7 @@
-"""The prefill queue over NATS JetStream; nothing else in the runtime knows NATS.
+"""The prefill queue of a model over NATS JetStream; nothing else in the runtime knows NATS.
+
+All models of a cluster share one stream; each has a subject and a consumer of its own, so that a prefill worker pulls
+only what it can do, and a queue is as long as its own model's.
 
 In: a URL, `nats://[user:password@]host:port`. Out: the `Queue` contract of `bus.base`, and `up` with a callback.
 The connection is made and made again in the background, for ever; while it is away every call fails at once with
@@ -18,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from dyno_runtime.bus import cancelled
 from dyno_runtime.bus.base import Down, Refused
-from dyno_runtime.wire.names import PREFILL_CONSUMER, prefill_stream, prefill_subject
+from dyno_runtime.wire.names import prefill_consumer, prefill_stream, prefill_subject, prefill_subjects
 
 if TYPE_CHECKING:
     import nats.aio.client
@@ -84,6 +87,7 @@ class NatsQueue:
     def __init__(
         self,
         cluster: str,
+        model: str,
         url: str,
         changed: Callable[[], None] = lambda: None,
         *,
@@ -92,7 +96,9 @@ class NatsQueue:
         self.up = False
         self.problem: str | None = None
         self._stream = prefill_stream(cluster)
-        self._subject = prefill_subject(cluster)
+        self._subjects = prefill_subjects(cluster)
+        self._subject = prefill_subject(cluster, model)
+        self._consumer = prefill_consumer(model)
         self._url = url
         self._where = f"NATS at {place_of(url)}"
         self._changed = changed
@@ -122,7 +128,7 @@ class NatsQueue:
 
         if self._puller is None:
             self._puller = await self._call(
-                js.pull_subscribe_bind(consumer=PREFILL_CONSUMER, stream=self._stream)
+                js.pull_subscribe_bind(consumer=self._consumer, stream=self._stream)
             )
         try:
             messages = await self._call(self._puller.fetch(1, timeout=wait_s), wait_s + CALL_S, NothingCame)
@@ -136,7 +142,7 @@ class NatsQueue:
 
     async def depth(self) -> int:
         js = await self._ready()
-        info = await self._call(js.consumer_info(self._stream, PREFILL_CONSUMER, timeout=CALL_S))
+        info = await self._call(js.consumer_info(self._stream, self._consumer, timeout=CALL_S))
         return int(info.num_pending or 0)
 
     async def last(self) -> int:
@@ -146,7 +152,7 @@ class NatsQueue:
     async def purge(self, up_to: int) -> None:
         js = await self._ready()
         if up_to:
-            await self._call(js.purge_stream(self._stream, seq=up_to + 1))
+            await self._call(js.purge_stream(self._stream, seq=up_to + 1, subject=self._subject))
 
     async def close(self) -> None:
         if self._connecting is not None:
@@ -282,7 +288,7 @@ class NatsQueue:
 
         stream = api.StreamConfig(
             name=self._stream,
-            subjects=[self._subject],
+            subjects=[self._subjects],
             retention=api.RetentionPolicy.WORK_QUEUE,
             max_age=MAX_AGE_S,
             max_msgs=MAX_ITEMS,
@@ -290,7 +296,8 @@ class NatsQueue:
             duplicate_window=120,
         )
         consumer = api.ConsumerConfig(
-            durable_name=PREFILL_CONSUMER,
+            durable_name=self._consumer,
+            filter_subject=self._subject,
             ack_policy=api.AckPolicy.EXPLICIT,
             ack_wait=self._ack_wait_s,
             max_deliver=MAX_DELIVERIES,

@@ -86,11 +86,15 @@ class Registry:
         self.held = False
         self._kick.set()
 
-    async def living(self, role: Role) -> set[LeaseId]:
-        """The leases of a role that etcd knows right now. Raises Down, Refused."""
-        entries = (await self._store.read(instances_prefix(self._lease.cluster))).entries
-        found = map(split_instance_key, entries)
-        return {lease for of_role, lease in found if of_role == role}
+    async def living(self, role: Role, model: str) -> set[LeaseId]:
+        """The leases of a role for a model that etcd knows right now; one that cannot be read may be one of them.
+        Raises Down, Refused."""
+        found = set()
+        for key, value in (await self._store.read(instances_prefix(self._lease.cluster))).entries.items():
+            of_role, lease = split_instance_key(key)
+            if of_role == role and _model_of(value) in (model, None):
+                found.add(lease)
+        return found
 
     async def withdraw(self) -> None:
         """End the lease, so that peers stop sending. Bounded; an etcd that is away ends it by itself."""
@@ -275,6 +279,13 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def _model_of(value: bytes) -> str | None:
+    try:
+        return decode_instance(value).model
+    except BadFrame:
+        return None
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

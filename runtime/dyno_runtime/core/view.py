@@ -26,6 +26,10 @@ class View:
         """The instances of a role that may be sent requests, in the shared order."""
         return [one for one in self.of(role) if one.state == "ready" and one.lease not in excluded]
 
+    def serving(self, role: Role, model: str) -> list[Instance]:
+        """Those of `ready` that serve this model."""
+        return [one for one in self.ready(role) if one.model == model]
+
     def find(self, role: Role, target: str) -> Instance | None:
         """An instance by its lease or by its place, `node2/decode-0`."""
         return next((one for one in self.of(role) if target in (one.lease, one.place)), None)

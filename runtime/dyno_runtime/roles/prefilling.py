@@ -37,6 +37,7 @@ class Prefilling:
     def __init__(self, around: Surroundings, engine: Engine) -> None:
         self._around = around
         self._engine = engine
+        self._model = around.settings.model.name
         self._waiting: dict[str, asyncio.Future[Prefilled]] = {}
 
     def start(self) -> None:
@@ -70,19 +71,24 @@ class Prefilling:
 
     @property
     def _disagg(self) -> Disagg:
-        return self._around.live.disagg(self._around.settings.model.name)
+        return self._around.live.disagg(self._model)
 
     @property
     def _limits(self) -> Limits:
         disagg = self._disagg
         return Limits(disagg.mode, disagg.max_local_prefill_length, disagg.max_prefill_queue_size)
 
+    @property
+    def _helpers(self) -> int:
+        """How many prefill workers of this model could pull."""
+        return len(self._around.members.view.serving("prefill", self._model))
+
     async def _await_path(self) -> None:
         """Whoever asks for a remote prefill, a probe just after the start, gives it the time to be there."""
         around = self._around
         deadline_s = asyncio.get_running_loop().time() + FORCED_S
         while asyncio.get_running_loop().time() < deadline_s:
-            if around.queue.up and around.queue_clear.is_set() and around.members.view.ready("prefill"):
+            if around.queue.up and around.queue_clear.is_set() and self._helpers:
                 return
             await asyncio.sleep(0.02)
 
@@ -139,7 +145,7 @@ class Prefilling:
         around = self._around
         alone_s = 0.0
         while alone_s < ALONE_S:
-            alone_s = 0.0 if around.members.view.ready("prefill") else alone_s + LOOK_S
+            alone_s = 0.0 if self._helpers else alone_s + LOOK_S
             try:
                 async with asyncio.timeout(LOOK_S):
                     await around.queue_down.wait()
@@ -162,7 +168,7 @@ class Prefilling:
         return Outlook(
             prompt_tokens=len(order.tokens),
             matched_tokens=order.matched_tokens,
-            prefill_workers=len(self._around.members.view.ready("prefill")),
+            prefill_workers=self._helpers,
             queue_depth=depth,
             forced=order.prefill == "remote",
         )

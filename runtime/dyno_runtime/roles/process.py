@@ -241,7 +241,7 @@ class Process:
         while True:
             try:
                 newest = await self._queue.last()
-                living = await self._registry.living("decode")
+                living = await self._registry.living("decode", self.settings.model.name)
                 if not living - {self.lease}:
                     await self._queue.purge(newest)
                 self._around.queue_clear.set()

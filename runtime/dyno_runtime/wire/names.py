@@ -1,16 +1,16 @@
-"""The names that the runtime uses outside a process: etcd keys, the NATS stream, its subject and consumer.
+"""The names that the runtime uses outside a process: etcd keys, the NATS stream, its subjects and consumers.
 
 Spelled here only. A cluster's name is a DNS label, so it needs no quoting in any of them.
 """
 
 from __future__ import annotations
 
+import re
+from hashlib import sha256
 from typing import Literal, cast
 from urllib.parse import quote, unquote
 
 from dyno_runtime.wire.messages import LeaseId, Role
-
-PREFILL_CONSUMER = "prefill"
 
 ConfigKind = Literal["disagg", "routing"]
 
@@ -68,13 +68,24 @@ def split_config_key(key: str) -> tuple[str, str]:
 
 
 def prefill_stream(cluster: str) -> str:
-    """The JetStream work queue for prefill."""
+    """The JetStream work queue for prefill, of all models."""
     return f"{cluster}_prefill"
 
 
-def prefill_subject(cluster: str) -> str:
-    """Where prefill tasks are published."""
-    return f"{cluster}.prefill"
+def prefill_subjects(cluster: str) -> str:
+    """Where the prefill tasks of any model are published."""
+    return f"{cluster}.prefill.*"
+
+
+def prefill_subject(cluster: str, model: str) -> str:
+    """Where the prefill tasks of a model are published."""
+    return f"{cluster}.prefill.{prefill_consumer(model)}"
+
+
+def prefill_consumer(model: str) -> str:
+    """The one that the prefill workers of a model pull from. A model's name may have what a name in NATS may not, so
+    it is what may stand there of it, for people, and a digest of the whole."""
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', model)[:48]}-{sha256(model.encode()).hexdigest()[:8]}"
 
 
 def lease_id(number: int) -> LeaseId:

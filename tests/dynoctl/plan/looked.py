@@ -29,8 +29,10 @@ class Node:
         self.base = self.root / "clusters" / "c" / "n1"
         self._shell = [shell, "sh"] if shell.endswith("busybox") else [shell]
 
-    def out(self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", **env: str) -> str:
-        script = facts.observe_script(NodePath(root), "c", "n1", prepared)
+    def out(
+        self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", hardware: bool = False, **env: str
+    ) -> str:
+        script = facts.observe_script(NodePath(root), "c", "n1", prepared, hardware=hardware)
         environment = {"HOME": str(self.home), "PATH": os.environ["PATH"], **env}
         done = subprocess.run(
             [*self._shell, "-c", script], env=environment, capture_output=True, timeout=20, check=False
@@ -38,8 +40,10 @@ class Node:
         assert (done.returncode, done.stderr) == (0, b"")
         return done.stdout.decode()
 
-    def look(self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", **env: str) -> NodeSeen:
-        return facts.parse("n1", self.out(prepared=prepared, root=root, **env))
+    def look(
+        self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", hardware: bool = False, **env: str
+    ) -> NodeSeen:
+        return facts.parse("n1", self.out(prepared=prepared, root=root, hardware=hardware, **env))
 
     def unit(self, name: str = "decode-0") -> Path:
         folder = self.base / "units" / name

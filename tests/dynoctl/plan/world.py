@@ -81,6 +81,11 @@ def empty(node: str, **more: Any) -> NodeSeen:
     return NodeSeen(node=node, **{**values, **more})
 
 
+def replaced(seen: NodeSeen, **values: Any) -> NodeSeen:
+    """The same node with other values."""
+    return replace(seen, **values)
+
+
 def fresh(wanted: Topology) -> Observed:
     return Observed({node: empty(node) for node in wanted.machines})
 

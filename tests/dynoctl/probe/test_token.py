@@ -10,7 +10,7 @@ import pytest
 from dynoctl.errors import NotReady
 from dynoctl.plan.results import Proof
 from dynoctl.plan.steps import UnitSpec
-from dynoctl.probe.token import Route, models, prove, routes
+from dynoctl.probe.token import Route, helped, models, prove, routes
 from dynoctl.topology.load import parse
 
 
@@ -26,7 +26,7 @@ CHAT = Route(FRONT, WORKER, "http://127.0.0.1:8000", remote_prefill=False, model
 
 
 def pairs(*specs: UnitSpec) -> list[str]:
-    found = routes(specs, {}, remote_prefill=False)
+    found = routes(specs, {})
     return [
         f"{route.frontend.name} {route.url} -> {route.worker.node}/{route.worker.name}" for route in found
     ]
@@ -50,7 +50,7 @@ def test_every_frontend_once_too() -> None:
 
 @pytest.mark.parametrize("specs", [(), (FRONT,), (WORKER,)])
 def test_without_a_frontend_and_a_worker_there_is_nothing_to_ask(specs: tuple[UnitSpec, ...]) -> None:
-    assert routes(specs, {}, remote_prefill=True) == ()
+    assert routes(specs, {}, {("n2", "decode-0")}) == ()
 
 
 def answer(**more: Any) -> dict[str, Any]:
@@ -130,8 +130,24 @@ roles:
 """
     assert models(parse(text, "t.yaml")) == {("local", "decode-0"): "a", ("local", "decode-1"): "b"}
     assert models(parse(text.replace("mock", "hello"), "t.yaml")) == {}
-    found = routes((FRONT, WORKER), {("n2", "decode-0"): "b"}, remote_prefill=False)
-    assert [route.model for route in found] == ["b"]
+    found = routes((FRONT, WORKER), {("n2", "decode-0"): "b"})
+    assert [(route.model, route.remote_prefill) for route in found] == [("b", False)]
+
+
+def test_only_a_model_with_prefill_workers_has_to_show_a_remote_prefill() -> None:
+    text = """
+name: c
+model: {id: a}
+engine: {kind: mock}
+roles:
+  frontend: {}
+  decode: [{}, {model: {id: b}}]
+  prefill: {model: {id: b}}
+disagg: {mode: always}
+"""
+    assert helped(parse(text, "t.yaml")) == {("local", "decode-1")}
+    found = routes((FRONT, WORKER, unit("decode-1", "decode")), {}, {("n2", "decode-0")})
+    assert [route.remote_prefill for route in found] == [True, False]
 
 
 def error(message: str) -> str:

@@ -116,7 +116,7 @@ def test_an_engine_of_a_role_is_laid_over_the_default_key_by_key() -> None:
 
 
 def vllm(worker: Worker) -> Topology:
-    """A topology that this version refuses in a file; the views know it already."""
+    """One vLLM worker of a shape that files may not have yet; the views know it already."""
     nodes = {"a": Node(host="10.0.0.1", gpus=8), "b": Node(host="10.0.0.2", gpus=8)}
     roles = Roles(frontend=(Frontend(node="a"),), decode=(worker,))
     return Topology(name="x", model=Model(id="m"), engine=Engine(kind="vllm"), roles=roles, nodes=nodes)

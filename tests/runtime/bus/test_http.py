@@ -136,6 +136,30 @@ async def test_http_1_0_and_connection_close_end_the_connection():
             assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_body_larger_than_a_head_may_be_is_no_head(later):
+    def answer(exchange: Exchange) -> None:
+        if later:
+            asyncio.get_running_loop().call_later(0.05, echo, exchange)
+        else:
+            echo(exchange)
+
+    body = b"x" * 4500
+    request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4500\r\n\r\n" + body
+    async with serving(answer) as (_, connect):
+        client = await connect()
+        for begins in (b"", b"GET /next HTTP/1.1\r\nho", b""):
+            client.send(request + begins)
+            assert (await client.answer())[0] == 200
+            if begins:
+                client.send(b"st: a\r\n\r\n")
+                assert (await client.answer())[0] == 200
+        client.send(request + b"GET / HTTP/1.1\r\n")
+        assert (await client.answer())[0] == 200
+        client.send(b"x: " + b"x" * 3000)
+        assert error_of(await client.answer())[0] == 431
+
+
 async def test_an_upgrade_is_ignored_and_the_request_answered():
     async with serving() as (_, connect):
         client = await connect()

@@ -19,11 +19,10 @@ ACK_WAIT_S = 0.5
 
 
 @asynccontextmanager
-async def real(request: pytest.FixtureRequest) -> AsyncIterator[list[NatsQueue]]:
+async def real(request: pytest.FixtureRequest, *models: str) -> AsyncIterator[list[NatsQueue]]:
     cluster = f"c{abs(hash(request.node.nodeid)):x}"
-    queues = [
-        NatsQueue(cluster, request.getfixturevalue("nats").url, ack_wait_s=ACK_WAIT_S) for _ in range(2)
-    ]
+    url = request.getfixturevalue("nats").url
+    queues = [NatsQueue(cluster, model, url, ack_wait_s=ACK_WAIT_S) for model in models]
     try:
         for queue in queues:
             queue.start()
@@ -37,10 +36,10 @@ async def real(request: pytest.FixtureRequest) -> AsyncIterator[list[NatsQueue]]
 
 
 @asynccontextmanager
-async def memory(request: pytest.FixtureRequest) -> AsyncIterator[list[MemoryQueue]]:
+async def memory(request: pytest.FixtureRequest, *models: str) -> AsyncIterator[list[MemoryQueue]]:
     broker = Broker(ack_wait_s=ACK_WAIT_S)
     try:
-        yield [MemoryQueue(broker), MemoryQueue(broker)]
+        yield [MemoryQueue(broker, model) for model in models]
     finally:
         broker.close()
 
@@ -50,7 +49,7 @@ queues = pytest.mark.parametrize("make", [pytest.param(real, marks=pytest.mark.s
 
 @queues
 async def test_what_is_pushed_is_pulled_once_in_order(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         for number in range(5):
             await one.push(f"id-{number}", b"%d" % number)
         got = [await two.pull(2.0) for _ in range(5)]
@@ -62,7 +61,7 @@ async def test_what_is_pushed_is_pulled_once_in_order(make, request):
 
 @queues
 async def test_an_empty_queue_waits_and_then_says_nothing(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         began = time.monotonic()
         assert await one.pull(0.3) is None
         assert time.monotonic() - began >= 0.25
@@ -76,7 +75,7 @@ async def test_an_empty_queue_waits_and_then_says_nothing(make, request):
 
 @queues
 async def test_the_same_id_twice_is_one_item(make, request):
-    async with make(request) as (one, _):
+    async with make(request, "m", "m") as (one, _):
         await one.push("same", b"1")
         await one.push("same", b"2")
         assert await one.depth() == 1
@@ -84,7 +83,7 @@ async def test_the_same_id_twice_is_one_item(make, request):
 
 @queues
 async def test_depth_counts_what_nobody_has_pulled(make, request):
-    async with make(request) as (one, _):
+    async with make(request, "m", "m") as (one, _):
         assert await one.depth() == 0
         for number in range(3):
             await one.push(f"id-{number}", b"x")
@@ -97,7 +96,7 @@ async def test_depth_counts_what_nobody_has_pulled(make, request):
 
 @queues
 async def test_work_that_is_not_acked_comes_again_to_somebody_else(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         await one.push("id", b"x")
         assert (await one.pull(2.0)).data == b"x"
         again = await two.pull(5.0)
@@ -108,7 +107,7 @@ async def test_work_that_is_not_acked_comes_again_to_somebody_else(make, request
 
 @queues
 async def test_work_that_goes_on_is_not_given_to_anybody_else(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         await one.push("id", b"x")
         work = await one.pull(2.0)
         for _ in range(6):
@@ -121,7 +120,7 @@ async def test_work_that_goes_on_is_not_given_to_anybody_else(make, request):
 
 @queues
 async def test_work_that_is_given_back_comes_at_once(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         await one.push("id", b"x")
         await (await one.pull(2.0)).give_back()
         again = await two.pull(2.0)
@@ -131,7 +130,7 @@ async def test_work_that_is_given_back_comes_at_once(make, request):
 
 @queues
 async def test_poison_is_given_out_three_times_and_no_more(make, request):
-    async with make(request) as (one, _):
+    async with make(request, "m", "m") as (one, _):
         await one.push("id", b"poison")
         for _ in range(3):
             work = await one.pull(2.0)
@@ -142,7 +141,7 @@ async def test_poison_is_given_out_three_times_and_no_more(make, request):
 
 @queues
 async def test_purging_drops_the_old_and_keeps_the_new(make, request):
-    async with make(request) as (one, two):
+    async with make(request, "m", "m") as (one, two):
         assert await one.last() == 0
         await one.purge(0)
         await one.push("a", b"old")
@@ -157,9 +156,25 @@ async def test_purging_drops_the_old_and_keeps_the_new(make, request):
         assert await one.depth() == 0
 
 
+@queues
+async def test_models_of_one_cluster_do_not_see_each_others_work(make, request):
+    names = ("org/model-1.5 (new)", "org/model-1_5 (new)")
+    async with make(request, *names) as (one, two):
+        await one.push("id", b"one")
+        await two.push("id-2", b"two")
+        await two.push("id-3", b"three")
+        assert (await one.depth(), await two.depth()) == (1, 2)
+        await two.purge(await two.last())
+        assert (await one.depth(), await two.depth()) == (1, 0)
+        assert await two.pull(0.2) is None
+        work = await one.pull(2.0)
+        assert work.data == b"one"
+        await work.ack()
+
+
 async def test_a_broker_that_is_down_says_so():
     broker = Broker()
-    queue = MemoryQueue(broker)
+    queue = MemoryQueue(broker, "m")
     broker.down = True
     for call in (queue.push("id", b"x"), queue.pull(0.1), queue.depth(), queue.last(), queue.purge(1)):
         with pytest.raises(Down, match=r"^NATS in memory does not answer$"):
@@ -178,7 +193,7 @@ async def soon(check: Callable[[], bool], seconds: float = 10.0) -> None:
 @pytest.mark.servers
 async def test_a_nats_that_is_killed_fails_at_once_and_comes_back(own_nats):
     changes: list[bool] = []
-    queue = NatsQueue("hello", own_nats.url, lambda: changes.append(queue.up), ack_wait_s=ACK_WAIT_S)
+    queue = NatsQueue("hello", "m", own_nats.url, lambda: changes.append(queue.up), ack_wait_s=ACK_WAIT_S)
     queue.start()
     await soon(lambda: queue.up)
     await queue.push("kept", b"kept")
@@ -201,7 +216,7 @@ async def test_a_nats_that_is_killed_fails_at_once_and_comes_back(own_nats):
 
 @pytest.mark.servers
 async def test_a_nats_that_comes_back_empty_is_given_its_stream_again(own_nats, tmp_path):
-    queue = NatsQueue("hello", own_nats.url)
+    queue = NatsQueue("hello", "m", own_nats.url)
     queue.start()
     await soon(lambda: queue.up)
     await queue.push("one", b"lost")
@@ -221,7 +236,7 @@ async def test_a_nats_that_comes_back_empty_is_given_its_stream_again(own_nats, 
 
 @pytest.mark.servers
 async def test_a_stream_that_is_deleted_under_us_is_made_again(nats):
-    one, two = (NatsQueue("deleted", nats.url) for _ in range(2))
+    one, two = (NatsQueue("deleted", "m", nats.url) for _ in range(2))
     for queue in (one, two):
         queue.start()
         async with asyncio.timeout(5.0):
@@ -245,7 +260,7 @@ async def test_a_stream_that_is_deleted_under_us_is_made_again(nats):
 async def test_without_jetstream_the_message_says_what_to_do(tmp_path):
     server = Nats(tmp_path / "bare", jetstream=False)
     server.start()
-    queue = NatsQueue("hello", server.url)
+    queue = NatsQueue("hello", "m", server.url)
     try:
         queue.start()
         await soon(lambda: queue.up)
@@ -280,7 +295,7 @@ async def test_a_nats_that_refuses_us_for_a_while_is_joined_again(tmp_path):
     server = Guarded(tmp_path / "guarded")
     server.allow()
     server.start()
-    queue = NatsQueue("hello", server.url)
+    queue = NatsQueue("hello", "m", server.url)
     try:
         queue.start()
         await soon(lambda: queue.up)
@@ -321,8 +336,8 @@ async def test_a_user_and_a_password_are_taken_out_of_the_url(tmp_path):
     server = Guarded(tmp_path / "guarded")
     server.allow(ONE_USER)
     server.start()
-    right = NatsQueue("hello", server.url.replace("//", "//u:p%40ss%2Fw@"))
-    wrong = NatsQueue("hello", server.url.replace("//", "//u:geheim@"))
+    right = NatsQueue("hello", "m", server.url.replace("//", "//u:p%40ss%2Fw@"))
+    wrong = NatsQueue("hello", "m", server.url.replace("//", "//u:geheim@"))
     try:
         right.start()
         wrong.start()
@@ -343,7 +358,7 @@ def test_access_is_a_user_or_a_token_or_nothing():
 
 
 async def test_a_nats_that_never_was_is_waited_for_quietly(caplog):
-    queue = NatsQueue("hello", f"nats://user:geheim@127.0.0.1:{free_port()}")
+    queue = NatsQueue("hello", "m", f"nats://user:geheim@127.0.0.1:{free_port()}")
     queue.start()
     await soon(lambda: queue.problem is not None)
     assert queue.problem == f"NATS at {place_of(queue._url)} does not answer"
@@ -358,7 +373,7 @@ async def test_every_exception_of_the_client_is_mapped():
     import nats.errors
     import nats.js.errors
 
-    queue = NatsQueue("hello", "nats://127.0.0.1:4222")
+    queue = NatsQueue("hello", "m", "nats://127.0.0.1:4222")
     kinds = [
         one
         for module in (nats.errors, nats.js.errors)

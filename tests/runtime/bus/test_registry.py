@@ -204,8 +204,11 @@ async def test_living_asks_etcd_and_not_the_memory():
     kv = Kv()
     one, sees = member(kv, "01")
     await soon(lambda: sees.leases() == {"01"})
-    assert await one.living("decode") == {"01"}
-    assert await one.living("prefill") == set()
+    assert await one.living("decode", "hello") == {"01"}
+    assert await one.living("decode", "another model") == set()
+    assert await one.living("prefill", "hello") == set()
+    kv.put("/hello/instances/decode/99", b"nonsense", "99")
+    assert await one.living("decode", "another model") == {"99"}, "who cannot be read may be one"
     await one.close()
     kv.close()
 
@@ -225,7 +228,7 @@ async def test_the_same_over_real_etcd(own_etcd):
     own_etcd.start()
     await soon(lambda: registry.up and registry.held, 15.0)
     assert ("gone", "00000000000000aa") not in seen.events
-    assert await registry.living("decode") == {"00000000000000aa"}
+    assert await registry.living("decode", "hello") == {"00000000000000aa"}
     await registry.withdraw()
     await soon(lambda: seen.leases() == set())
     await registry.close()

@@ -167,7 +167,7 @@ def test_tasks_of_an_earlier_life_never_run(cluster: Cluster):
     stale = PrefillTask("stale", [1, 2], "00000000000000aa", Address("127.0.0.1", free_port()))
 
     async def leave_behind(count: int) -> None:
-        queue = NatsQueue(cluster.name, cluster.nats_url)
+        queue = NatsQueue(cluster.name, "hello", cluster.nats_url)
         queue.start()
         async with asyncio.timeout(10.0):
             await queue.connected()
@@ -176,7 +176,7 @@ def test_tasks_of_an_earlier_life_never_run(cluster: Cluster):
         await queue.close()
 
     async def depth() -> int:
-        queue = NatsQueue(cluster.name, cluster.nats_url)
+        queue = NatsQueue(cluster.name, "hello", cluster.nats_url)
         queue.start()
         async with asyncio.timeout(10.0):
             await queue.connected()

@@ -105,7 +105,7 @@ class Member:
         self.view = Members(self.members_changed)
         self.registry = Registry(MemoryStore(sim.kv), Lease("sim", self.lease, 0.3, 60.0), rng, self.view)
         self.around = Surroundings(
-            settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker), rng, engine,
+            settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker, "hello"), rng, engine,
             asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
         )  # fmt: skip
         self.around.engine_ready.set()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno_runtime.settings import Disagg
+from dyno_runtime.settings import Disagg, Model
 from tests.runtime.cluster import Cluster, Unit, request
 from tests.runtime.serving.client import Said, chat, post
 from tests.servers import wait_for
@@ -128,6 +128,31 @@ def test_a_worker_may_serve_both_roles(mocks: Cluster):
     told = [chat(front.url, f"prompt number {number}", max_tokens=9, seed=1) for number in range(8)]
     assert {one.headers["x-dyno-prefill"].split(":")[0] for one in told} == {"remote"}
     assert {one.json["usage"]["completion_tokens"] for one in told} == {9}
+
+
+def test_each_model_has_its_own_prefill_workers(mocks: Cluster):
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    for name in ("one", "two/b.1", "three"):
+        mocks.model = Model(name)
+        mocks.add(name[:3], "decode")
+        if name != "three":
+            mocks.add(name[:3], "prefill")
+    mocks.ready()
+
+    def prefilled(model: str, number: int) -> str:
+        return chat(front.url, f"{model} prompt {number}", model=model, max_tokens=3).headers[
+            "x-dyno-prefill"
+        ]
+
+    for model, place in {"one": "one/prefill-0", "two/b.1": "two/prefill-1"}.items():
+        chat(front.url, "hi", model=model, max_tokens=1, headers={"x-dyno-prefill": "remote"})
+        assert {prefilled(model, number) for number in range(6)} == {f"remote:{place}"}
+    assert {prefilled("three", number) for number in range(3)} == {"local"}
+    mocks.units[2].end(signal.SIGTERM)
+    wait_for(lambda: front.sees(prefill=1), "one of them is gone")
+    assert {prefilled("one", number) for number in range(10, 16)} == {"local"}
+    assert prefilled("two/b.1", 99) == "remote:two/prefill-1"
 
 
 def test_a_prefill_worker_that_dies_or_hangs_means_a_local_prefill(mocks: Cluster):

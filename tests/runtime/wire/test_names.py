@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 from dyno_runtime import settings
@@ -12,10 +13,18 @@ def test_names_are_those_of_the_document():
     assert names.instance_key("hello", "decode", "00ff") == "/hello/instances/decode/00ff"
     assert names.instances_prefix("hello") == "/hello/instances/"
     assert names.cluster_prefix("hello") == "/hello/"
-    assert (names.prefill_stream("hello"), names.prefill_subject("hello")) == (
+    assert (names.prefill_stream("hello"), names.prefill_subjects("hello")) == (
         "hello_prefill",
-        "hello.prefill",
+        "hello.prefill.*",
     )
+    assert names.prefill_subject("hello", "mock") == "hello.prefill.mock-ec864fe9"
+
+
+def test_a_model_may_have_any_name_and_two_never_share_a_queue():
+    odd = "meta/Llama-3.1 8B *>é" + "x" * 300
+    assert names.prefill_consumer("meta/Llama-3.1") == "meta_Llama-3_1-3a804291"
+    assert re.fullmatch("[A-Za-z0-9_-]{57}", names.prefill_consumer(odd))
+    assert names.prefill_consumer("a.b") != names.prefill_consumer("a_b")
 
 
 def test_keys_and_leases_go_both_ways():

@@ -1,12 +1,12 @@
 """`Queue` in one process, with redelivery, and a fault.
 
-In: a `Broker` that all processes of a simulation share. Out: a `MemoryQueue` for each of them.
+In: a `Broker` that all processes of a simulation share, a model. Out: a `MemoryQueue` for each of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from dyno_runtime.bus.base import Down
@@ -15,6 +15,7 @@ from dyno_runtime.bus.base import Down
 @dataclass
 class _Entry:
     number: int
+    model: str
     data: bytes
     deliveries: int = 0
     claim: asyncio.TimerHandle | None = None
@@ -28,7 +29,7 @@ class Broker:
         self.ack_wait_s = ack_wait_s
         self.max_deliveries = max_deliveries
         self.newest = 0
-        self.waiting: deque[_Entry] = deque()
+        self.waiting: defaultdict[str, deque[_Entry]] = defaultdict(deque)  # by model
         self.pulled: dict[int, _Entry] = {}
         self.came = asyncio.Condition()
         self._ids: set[str] = set()
@@ -38,18 +39,18 @@ class Broker:
         if self.down:
             raise Down("NATS in memory does not answer")
 
-    async def add(self, item_id: str, data: bytes) -> None:
+    async def add(self, item_id: str, model: str, data: bytes) -> None:
         """A new item, unless its id is known."""
         if item_id not in self._ids:
             self._ids.add(item_id)
             self.newest += 1
-            await self.offer(_Entry(self.newest, data))
+            await self.offer(_Entry(self.newest, model, data))
 
     async def offer(self, entry: _Entry) -> None:
         """Somebody may pull it."""
-        self.waiting.append(entry)
+        self.waiting[entry.model].append(entry)
         async with self.came:
-            self.came.notify()
+            self.came.notify_all()  # one of those who wait may be of another model
 
     def claim(self, entry: _Entry) -> None:
         """It belongs to the one who pulled it, for a while."""
@@ -102,8 +103,9 @@ class MemoryWork:
 class MemoryQueue:
     """`Queue` over a `Broker`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, model: str) -> None:
         self._broker = broker
+        self._model = model
 
     @property
     def up(self) -> bool:
@@ -112,18 +114,18 @@ class MemoryQueue:
 
     async def push(self, item_id: str, data: bytes) -> None:
         self._broker.check()
-        await self._broker.add(item_id, data)
+        await self._broker.add(item_id, self._model, data)
 
     async def pull(self, wait_s: float) -> MemoryWork | None:
         broker = self._broker
         broker.check()
         try:
             async with asyncio.timeout(wait_s), broker.came:
-                await broker.came.wait_for(lambda: bool(broker.waiting))
+                await broker.came.wait_for(lambda: bool(broker.waiting[self._model]))
         except TimeoutError:
             return None
         broker.check()
-        entry = broker.waiting.popleft()
+        entry = broker.waiting[self._model].popleft()
         entry.deliveries += 1
         broker.pulled[entry.number] = entry
         broker.claim(entry)
@@ -131,7 +133,7 @@ class MemoryQueue:
 
     async def depth(self) -> int:
         self._broker.check()
-        return len(self._broker.waiting)
+        return len(self._broker.waiting[self._model])
 
     async def last(self) -> int:
         self._broker.check()
@@ -139,7 +141,8 @@ class MemoryQueue:
 
     async def purge(self, up_to: int) -> None:
         self._broker.check()
-        self._broker.waiting = deque(one for one in self._broker.waiting if one.number > up_to)
+        kept = [one for one in self._broker.waiting[self._model] if one.number > up_to]
+        self._broker.waiting[self._model] = deque(kept)
 
     async def close(self) -> None:
         pass
