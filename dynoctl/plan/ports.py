@@ -14,6 +14,7 @@ from dynoctl.errors import Blocked
 
 # All below 32768, where Linux begins to hand out ports of its own accord. One hundred for each role.
 STREAM_BASE = {"frontend": 7000, "processor": 7100, "router": 7200, "decode": 7300, "prefill": 7400}
+METRICS_BASE = {"frontend": 7500, "processor": 7600, "router": 7700, "decode": 7800, "prefill": 7900}
 RANGE = 100
 
 

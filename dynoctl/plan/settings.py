@@ -6,6 +6,7 @@ The only file of dynoctl that imports the runtime, and of the runtime only its s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dyno_runtime import settings as runtime
 from dynoctl.plan.site import Site
@@ -14,6 +15,15 @@ from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
 from dynoctl.topology.roles import Frontend, Router
 from dynoctl.topology.secret import reveal
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The TCP ports of one process: for peers, for clients, and for metrics where these are not at the last one."""
+
+    stream: int
+    http: int | None = None
+    metrics: int | None = None
 
 
 def services(topology: Topology, sites: Mapping[str, Site]) -> runtime.Services:
@@ -36,9 +46,7 @@ def process_settings(
     topology: Topology,
     process: Process,
     sites: Mapping[str, Site],
-    *,
-    stream_port: int,
-    http_port: int | None,
+    ports: Ports,
 ) -> runtime.ProcessSettings:
     """What this process is told."""
     site = sites[process.node]
@@ -48,8 +56,9 @@ def process_settings(
         unit=process.name,
         roles=process.roles,
         services=services(topology, sites),
-        stream=runtime.Endpoint(host=site.address, port=stream_port),
-        http=None if http_port is None else runtime.Endpoint(host=_listen_host(site), port=http_port),
+        stream=runtime.Endpoint(host=site.address, port=ports.stream),
+        http=None if ports.http is None else runtime.Endpoint(host=_listen_host(site), port=ports.http),
+        metrics=None if ports.metrics is None else runtime.Endpoint(host=site.address, port=ports.metrics),
         model=_model(topology, process),
         engine=_engine(topology, process),
         health_path=f"{site.unit_folder(process.name)}/health.json",
@@ -109,6 +118,11 @@ def _parallel(process: Process) -> runtime.Parallel:
     if worker is None:
         return runtime.Parallel()
     return runtime.Parallel(tp=worker.tp, pp=worker.pp, dp=worker.dp, executor=worker.executor)
+
+
+def shares_http(process: Process) -> bool:
+    """Whether other processes listen at its port for HTTP, too."""
+    return _http_workers(process) > 1
 
 
 def _http_workers(process: Process) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 from dynoctl.errors import Blocked
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.settings import process_settings, render
+from dynoctl.plan.ports import METRICS_BASE, STREAM_BASE
+from dynoctl.plan.settings import Ports, process_settings, render, shares_http
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
@@ -159,7 +160,9 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     site = sites[process.node]
     stream = _stream_port(process, site)
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
-    settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
+    metrics = _metrics_port(process, site, http)
+    ports = Ports(stream, http, metrics)
+    settings = process_settings(topology, process, sites, ports)
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
     env: dict[str, str | Secret] = {
@@ -174,7 +177,7 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
         "env": {name: reveal(value) for name, value in env.items()},
-        "listens": [port for port in (http, stream) if port is not None],
+        "listens": [port for port in (http, stream, metrics) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
@@ -194,10 +197,16 @@ def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
 
 
 def _stream_port(process: Process, site: Site) -> int:
-    from dynoctl.plan.ports import STREAM_BASE
-
     first = process.placements[0]
     for placement in process.placements:
         if placement.stream_port is not None:
             return placement.stream_port
     return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)
+
+
+def _metrics_port(process: Process, site: Site, http_port: int | None) -> int | None:
+    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides."""
+    if http_port is not None and not shares_http(process):
+        return None
+    first = process.placements[0]
+    return site.ports.chosen(f"{process.name}.metrics", METRICS_BASE[first.role] + first.index)

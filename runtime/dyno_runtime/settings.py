@@ -118,6 +118,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disagg: Disagg = Disagg()
     parallel: Parallel = Parallel()
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
+    metrics: Endpoint | None = None  # where /metrics is, besides at `http`
+    measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
     expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0

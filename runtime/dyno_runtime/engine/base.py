@@ -171,3 +171,37 @@ class KvHolder(Protocol):
         The next call for that id is `generate`, with the KV or, if that never came, without; or `abort`. Raises
         EngineError.
         """
+
+
+# ---- engines that count what they do -------------------------------------------------------------------
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What an engine did since `load`: each number only ever grows, and stays 0 where an engine never does that.
+
+    A token of a prompt has its KV from one of three sources: it was computed here, found in this engine's own cache,
+    or brought from another engine. A prompt that is computed again after a preemption counts again.
+    """
+
+    computed_tokens: int = 0
+    local_cache_hit_tokens: int = 0
+    external_kv_transfer_tokens: int = 0
+    preemptions: int = 0
+    kv_sent_bytes: int = 0
+    kv_received_bytes: int = 0
+    kv_transfers: int = 0  # that brought KV here
+    failed_kv_transfers: int = 0
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What an engine has besides, if it counts. Both are asked every few seconds, and are cheap."""
+
+    def totals(self) -> Totals:
+        """What it did so far; all 0 before `load`."""
+
+    def take_waits(self) -> list[float]:
+        """How long each request whose prefill began since the last call had waited for that, in seconds.
+
+        Of at most the last few thousand; whoever never asks must not make it grow.
+        """

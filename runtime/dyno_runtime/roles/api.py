@@ -54,7 +54,7 @@ class Api:
 
     def __init__(self, around: Surroundings, dispatcher: Dispatcher) -> None:
         self.catalog = Catalog(around)
-        self.figures = Figures()
+        self.figures = Figures(around.meter, measured=around.settings.measured)
         self.draining = False
         self._around = around
         self._settings = around.settings
@@ -122,6 +122,7 @@ class Api:
     # ---- from a body to flights
 
     def _generate(self, exchange: Exchange, kind: Kind, parse: Callable[[bytes], AnyRequest]) -> None:
+        arrived_s = asyncio.get_running_loop().time()
         try:
             if self.draining:
                 raise of_failure(DRAINING)
@@ -133,13 +134,12 @@ class Api:
             wishes = sampling(request, offer.features)
             text = self._desk.here(offer.path)
             if text is not None and not self._goes_out and not is_long(request):
-                self._open(exchange, request, wishes, offer, text, prompts_now(text, request))
+                self._open(exchange, request, wishes, offer, text, prompts_now(text, request), arrived_s)
                 return
         except ApiError as error:
-            self.figures.ended(error.status)
-            refuse(exchange, error)
+            self._refuse(exchange, error)
             return
-        self._spawn(exchange, self._prepare(exchange, kind, request, wishes, offer))
+        self._spawn(exchange, self._prepare(exchange, kind, request, wishes, offer, arrived_s))
 
     @property
     def _goes_out(self) -> bool:
@@ -157,13 +157,22 @@ class Api:
     def _prepared(self, task: asyncio.Task[None], exchange: Exchange) -> None:
         self._preparing.discard(task)
         if task.cancelled():
-            refuse(exchange, of_failure(DRAINING))
+            if not self.draining:
+                self.figures.refused(GONE, None)  # its client left
+                return
+            self._refuse(exchange, of_failure(DRAINING))
         elif task.exception() is not None:
             log.error("a request broke", exc_info=task.exception())
-            refuse(exchange, of_failure(Failure("engine", "this request failed; the log says why")))
+            self._refuse(exchange, of_failure(Failure("engine", "this request failed; the log says why")))
 
     async def _prepare(
-        self, exchange: Exchange, kind: Kind, request: AnyRequest, wishes: Wishes, offer: Offer
+        self,
+        exchange: Exchange,
+        kind: Kind,
+        request: AnyRequest,
+        wishes: Wishes,
+        offer: Offer,
+        arrived_s: float,
     ) -> None:
         try:
             # Answers become text where the client is, so the tokenizer is needed here in any case.
@@ -172,12 +181,11 @@ class Api:
                 made = await prepared_elsewhere(self._around, kind, exchange.request.body)
             else:
                 made = await prompts(text, request)
-            self._open(exchange, request, wishes, offer, text, made)
-        except CallFailed as error:
-            refuse(exchange, of_failure(error.failure))
+            self._open(exchange, request, wishes, offer, text, made, arrived_s)
+        except CallFailed as failed:
+            self._refuse(exchange, of_failure(failed.failure))
         except ApiError as error:
-            self.figures.ended(error.status)
-            refuse(exchange, error)
+            self._refuse(exchange, error)
 
     def _open(
         self,
@@ -187,6 +195,7 @@ class Api:
         offer: Offer,
         text: TextModel,
         made: list[Prompt],
+        arrived_s: float,
     ) -> None:
         """Raises ApiError (400) where a prompt does not fit."""
         limits = [_room(request, offer, prompt) for prompt in made]
@@ -195,7 +204,8 @@ class Api:
         name = f"{self._around.lease}-{self._count}"
         head = Head(f"{'chatcmpl' if chat else 'cmpl'}-{name}", int(wall_s()), request.model)
         form = Form(chat, bool(request.stream), request.include_usage, wishes.logprobs)
-        visit = Visit(exchange, head, form, text, self._pump, self._over)
+        measured = self._settings.measured
+        visit = Visit(exchange, head, form, text, self._pump, self._over, arrived_s, measured=measured)
         stop = _stop(wishes, text)
         eager = form.stream or bool(stop.strings or stop.tokens)
         headers = exchange.request.headers
@@ -228,8 +238,17 @@ class Api:
 
     def _over(self, visit: Visit, status: int) -> None:
         self._visits.discard(visit)
-        self.figures.ended(status)
-        self.figures.told(visit)
+        self.figures.told(visit, status)
+
+    def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        self.figures.refused(error.status, error.code)
+        refuse(exchange, error)
+
+    def measure(self) -> None:
+        """What has come of answers that are still on their way."""
+        if self._settings.measured:
+            for visit in self._visits:
+                self.figures.look(visit)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -60,6 +60,9 @@ class Tower(Protocol):
     def begun(self, order: Order) -> None:
         """Its first token came."""
 
+    def moved(self, failure: Failure, *, begun: bool) -> None:
+        """Its worker failed, and it goes to another one: from its beginning, or from where it is."""
+
     def ended(self, order: Order) -> None:
         """It is over, however it ended; called once for each flight."""
 
@@ -78,11 +81,13 @@ class Flight:
         "_sink",
         "_task",
         "_tower",
+        "first_s",
         "worker",
     )
 
     def __init__(self, tower: Tower, order: Order, sink: Sink) -> None:
         self.worker: Instance | None = None
+        self.first_s = 0.0  # when its first token came, by the loop's clock
         self._tower = tower
         self._order = order
         self._sink: Sink | None = sink
@@ -162,6 +167,8 @@ class Flight:
             return
         if self._fresh:
             self._fresh = False
+            if not self._made:
+                self.first_s = asyncio.get_running_loop().time()
             self._tower.begun(self._order)
             self._session = answered(self._session)
         self._made += body.tokens
@@ -190,6 +197,7 @@ class Flight:
             return
         far = f"after {len(self._made)} tokens" if self._made else "before its first byte"
         log.info("%s failed %s (%s); retrying", self.worker.place, far, failure.message)
+        self._tower.moved(failure, begun=bool(self._made))
         self._session = verdict.session
         self._failure = failure
         self.start()

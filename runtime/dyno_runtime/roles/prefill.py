@@ -11,6 +11,7 @@ import logging
 
 from dyno_runtime.bus.base import CallFailed, Down, Refused, Work
 from dyno_runtime.engine.base import Engine, EngineError, Job
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.wire.codec import BadFrame, decode_task
 from dyno_runtime.wire.messages import Prefilled, PrefillTask, Wanted
@@ -21,6 +22,7 @@ PULL_S = 1.0
 TELL_S = 3.0
 STILL_WORKING_S = 1.5
 LONGEST_PAUSE_S = 2.0
+LOOK_S = 2.0
 
 
 class Unreached(Exception):
@@ -39,6 +41,8 @@ class Prefill(Part):
         self._slots = asyncio.Semaphore(around.engine.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unreached = 0  # tasks in a row
+        self._pulled = around.meter.values(names.PREFILL_TASKS)
+        self._took = around.meter.histogram(names.PREFILL)
 
     @property
     def in_flight(self) -> int:
@@ -49,6 +53,24 @@ class Prefill(Part):
             return
         await self.around.engine_ready.wait()
         await self.around.queue_clear.wait()
+        watch = asyncio.get_running_loop().create_task(self._watch_depth())
+        try:
+            await self._pull()
+        finally:
+            watch.cancel()
+
+    async def _watch_depth(self) -> None:
+        """For the metrics; where the queue cannot be asked, there is no figure."""
+        depth = self.around.meter.values(names.PREFILL_QUEUE)
+        while True:
+            try:
+                depth.put(await self.around.queue.depth())
+            except (Down, Refused):
+                depth.values.clear()
+            await asyncio.sleep(LOOK_S)
+
+    async def _pull(self) -> None:
+        """Work off the queue until drained."""
         failures = 0
         while not self.draining:
             await self._slots.acquire()
@@ -92,12 +114,16 @@ class Prefill(Part):
             log.info("pulled %s", task.request)
             if await self._wanted(task):
                 await self._tell(task, await self._prefill(task))
+            else:
+                self._pulled.add(1, "dropped")
             await work.ack()
         except BadFrame as error:
+            self._pulled.add(1, "dropped")
             log.warning("dropped a task: %s", error)
             await _quietly(work)
         except Unreached as error:
             self._unreached += 1
+            self._pulled.add(1, "given_back")
             log.warning("gave a task back: %s", error)
             await _give_back(work)
         except (Down, Refused) as error:
@@ -105,6 +131,7 @@ class Prefill(Part):
             log.info("could not ack a task: %s", error)
         except asyncio.CancelledError:
             # This process ends; another one need not wait until the claim runs out.
+            self._pulled.add(1, "given_back")
             await _give_back(work)
             raise
         finally:
@@ -112,10 +139,14 @@ class Prefill(Part):
 
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
+        begun_s = asyncio.get_running_loop().time()
         try:
             kv = await self._engine.prefill(_job(task))
         except EngineError as error:
+            self._pulled.add(1, "failed")
             return Prefilled(task.request, by, error=str(error))
+        self._pulled.add(1, "done")
+        self._took.observe(asyncio.get_running_loop().time() - begun_s)
         return Prefilled(task.request, by, kv=kv)
 
     async def _wanted(self, task: PrefillTask) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from dyno_runtime.bus.base import Down, Refused, Reply
 from dyno_runtime.core.disagg import Limits, Local, Outlook, decide
 from dyno_runtime.engine.base import Engine, EngineError, Job, KvHolder
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Surroundings
 from dyno_runtime.settings import Disagg
 from dyno_runtime.wire.codec import encode_task
@@ -39,6 +40,8 @@ class Prefilling:
         self._engine = engine
         self._model = around.settings.model.name
         self._waiting: dict[str, asyncio.Future[Prefilled]] = {}
+        self._prefills = around.meter.values(names.PREFILLS)
+        self._remote_s = around.meter.histogram(names.REMOTE_PREFILL)
 
     def start(self) -> None:
         """Listen for prefill workers."""
@@ -47,12 +50,14 @@ class Prefilling:
 
     def stays(self, order: Generate) -> bool:
         """It is prefilled here, and that is known without asking anybody."""
-        if self._limits.mode == "off":
-            return True
-        if order.prefill == "remote":
-            return False
-        # As if the queue were empty: whoever does not leave then, never does.
-        return isinstance(decide(self._limits, self._outlook_with(order, 0)), Local)
+        if self._limits.mode != "off":
+            if order.prefill == "remote":
+                return False
+            # As if the queue were empty: whoever does not leave then, never does.
+            if not isinstance(decide(self._limits, self._outlook_with(order, 0)), Local):
+                return False
+        self._prefills.add(1, "local")
+        return True
 
     async def prefill(self, order: Generate) -> Outcome:
         """Have `order` prefilled elsewhere if that is better, and wait for it."""
@@ -61,13 +66,18 @@ class Prefilling:
         verdict = decide(self._limits, await self._outlook(order))
         if isinstance(verdict, Local):
             log.debug("%s: prefill stays local: %s", order.request, verdict.why)
+            self._prefills.add(1, "local")
             return LOCAL
+        begun_s = asyncio.get_running_loop().time()
         done: asyncio.Future[Prefilled] = asyncio.get_running_loop().create_future()
         self._waiting[order.request] = done
         try:
-            return await self._remote(order, done)
+            outcome = await self._remote(order, done)
         finally:
             del self._waiting[order.request]
+        self._prefills.add(1, "local_after_remote" if outcome is LOCAL else "remote")
+        self._remote_s.observe(asyncio.get_running_loop().time() - begun_s)
+        return outcome
 
     @property
     def _disagg(self) -> Disagg:

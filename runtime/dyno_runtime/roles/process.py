@@ -24,18 +24,21 @@ from dyno_runtime.bus.registry import Lease, Registry
 from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.base import EngineError
 from dyno_runtime.engine.choose import make_engine
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
 from dyno_runtime.roles.live import Live
+from dyno_runtime.roles.measuring import measure_engine, measure_process
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import NameKeeper, Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
 from dyno_runtime.settings import ProcessSettings
-from dyno_runtime.wire.messages import Instance
+from dyno_runtime.wire.messages import Instance, Measure
 from dyno_runtime.wire.names import config_prefix, lease_id, models_prefix
 
 log = logging.getLogger("dyno.process")
@@ -74,6 +77,7 @@ class Process:
         self._live = Live(settings, self._config_changed)
         self._names = Names(self._members_changed)
         self._peers = Peers(self._transport)
+        self._metering = Metering(settings, self._measure)
         self._around = Surroundings(
             settings=settings,
             lease=self.lease,
@@ -88,6 +92,7 @@ class Process:
             queue_clear=asyncio.Event(),
             live=self._live,
             names=self._names,
+            metering=self._metering,
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
@@ -119,6 +124,8 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self._health.start()
+        await self._metering.start()
+        self._peers.on(Measure, self._metering.on_measure)
         await self._transport.listen(self._peers.serve)
         for part in self._parts:
             await part.start()
@@ -166,6 +173,7 @@ class Process:
         await self._queue.close()
         await self._transport.close()
         await self._registry.close()
+        await self._metering.stop()
         self._listening = False
         self._health.stop()
         log.info("ended" if self._fatal is None else f"ended: {self._fatal}")
@@ -287,7 +295,17 @@ class Process:
     def _engine_of(self, part: Part) -> EngineState:
         return self._engine_state if part.name in WITH_ENGINE else "none"
 
-    # ---- health
+    # ---- metrics and health
+
+    def _measure(self) -> None:
+        meter = self._metering.meter
+        view, up = self._members.view, {"etcd": self._registry.up, "nats": self._queue.up}
+        measure_process(meter, self.settings, view, up, registered=self._registry.held)
+        if self._engine is not None:
+            measure_engine(meter, self._engine, self._engine_state)
+        for part in self._parts:
+            meter.values(names.IN_FLIGHT).put(part.in_flight, part.name)
+            part.measure()
 
     def _changed(self) -> None:
         if self._queue.up:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from dyno_runtime.bus.base import Reply
+from dyno_runtime.metrics import names
 from dyno_runtime.openai.errors import ApiError
 from dyno_runtime.openai.request import parse_chat, parse_completion
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
@@ -33,6 +34,7 @@ class Processor(Part):
         self._desk = Desk()
         self._catalog = Catalog(around)
         self._preparing: set[asyncio.Task[None]] = set()
+        self._prepared = around.meter.values(names.PREPARED)
 
     async def start(self) -> None:
         self.around.peers.on(Ask, self._on_ask)
@@ -60,6 +62,7 @@ class Processor(Part):
             request = parse_chat(wanted.body) if wanted.kind == "chat" else parse_completion(wanted.body)
             text = await self._desk.text(self._catalog.find(request.model).path)
             reply.send(Prepared(await prompts(text, request)))
+            self._prepared.add()
         except ApiError as error:
             reply.send(Rejected(error.status, error.message, error.param, error.code))
         except Exception:

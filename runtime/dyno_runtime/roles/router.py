@@ -14,6 +14,7 @@ from dyno_runtime.bus.base import Reply
 from dyno_runtime.core.chooser import Chooser, Limits, Refusal
 from dyno_runtime.core.policies import Request
 from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.explaining import explained
 from dyno_runtime.roles.following import Following
@@ -46,6 +47,7 @@ class Router(Part):
         self._open: dict[str, tuple[str, float]] = {}  # the model, and when it is over at the latest
         self._replicas: set[LeaseId] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._asked_blocks = self._matched_blocks = self._routed = 0
         around.beside.router = self
 
     async def start(self) -> None:
@@ -81,8 +83,12 @@ class Router(Part):
         else:
             choice = chooser.choose(request)
         if isinstance(choice, Refusal):
+            self.around.meter.values(names.UNROUTED).add(1, choice.code)
             return Failure(choice.code, choice.why)
         if not choose.probe:
+            self._routed += 1
+            self._asked_blocks += len(request.blocks)
+            self._matched_blocks += choice.matched
             now_s = asyncio.get_running_loop().time()
             if request.id:
                 chooser.routed(request, choice, now_s)
@@ -114,6 +120,15 @@ class Router(Part):
 
     def _chooser_of(self, choose: Choose) -> Chooser | None:
         return self.choosers.get(choose.model or self.around.settings.model.name)
+
+    def measure(self) -> None:
+        meter = self.around.meter
+        meter.values(names.ROUTED).put(self._routed)
+        meter.values(names.ASKED_BLOCKS).put(self._asked_blocks)
+        meter.values(names.MATCHED_BLOCKS).put(self._matched_blocks)
+        meter.values(names.INDEX_BLOCKS).put(sum(len(one.index) for one in self.choosers.values()))
+        meter.values(names.FOLLOWED).put(len(self._following))
+        meter.values(names.UNROUTED)
 
     # ---- messages
 

@@ -67,7 +67,13 @@ class Visit:
         text: TextModel,
         pump: Pump,
         over: Callable[[Visit, int], None],
+        arrived_s: float,
+        *,
+        measured: bool,
     ) -> None:
+        self.arrived_s = arrived_s
+        self.timed = measured and form.stream
+        self.reason: str | None = None  # why it was refused or failed
         self.head = head
         self.text = text
         self.pump = pump
@@ -183,6 +189,7 @@ class Visit:
         """End with this error."""
         if self._over is None:
             return
+        self.reason = error.code
         if self._begun:
             self._exchange.finish(error_event(error))
         else:

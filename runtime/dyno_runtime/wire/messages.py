@@ -266,6 +266,16 @@ class Rejected(Struct, frozen=True, tag=32):
     code: str | None = None
 
 
+class Measure(Struct, frozen=True, tag=40):
+    """Planner to any process: how was your last minute? Answered by `Measured`."""
+
+
+class Measured(Struct, frozen=True, tag=41):
+    """Any process to the planner: a `metrics.minute.Minute` as plain values."""
+
+    minute: dict[str, Any]
+
+
 Body = (
     Ask
     | Text
@@ -287,6 +297,8 @@ Body = (
     | Prepare
     | Prepared
     | Rejected
+    | Measure
+    | Measured
 )
 
 

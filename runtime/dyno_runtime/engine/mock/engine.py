@@ -1,7 +1,7 @@
 """The mock engine as roles see it: the machine on the event loop, with its loading and its futures.
 
-In: the engine's settings, the model's folder or none, the block hash. Out: `Engine` and `KvHolder`. Without a
-model folder its tokens are bytes, for the built-in tokenizer.
+In: the engine's settings, the model's folder or none, the block hash. Out: `Engine`, `KvHolder` and `Counting`.
+Without a model folder its tokens are bytes, for the built-in tokenizer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dyno_runtime.engine.base import (
     Job,
     OnKv,
     Stats,
+    Totals,
 )
 from dyno_runtime.engine.mock.answer import Words
 from dyno_runtime.engine.mock.args import Faults, read_args
@@ -115,6 +116,12 @@ class MockEngine:
             if self._machine is not None
             else Stats(0, total_blocks=self._args.kv_blocks)
         )
+
+    def totals(self) -> Totals:
+        return self._machine.totals() if self._machine is not None else Totals()
+
+    def take_waits(self) -> list[float]:
+        return self._machine.take_waits() if self._machine is not None else []
 
     async def close(self) -> None:
         if self._machine is not None:
