@@ -51,6 +51,7 @@ PARTS: dict[str, type[Part]] = {
     "prefill": Prefill,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
+GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -147,6 +148,8 @@ class Process:
         self._changed()
         gc.collect()
         gc.freeze()
+        # Requests leave no circles behind, so there is little to find.
+        gc.set_threshold(*GC_THRESHOLD)
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
