@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -53,6 +53,7 @@ class Tower(Protocol):
     """Who sends flights off."""
 
     suspects: Suspects
+    now_s: Callable[[], float]  # the event loop's time
 
     def pick(self, order: Order, session: Session) -> Picked | Coroutine[Any, Any, Picked]:
         """Where to. Raises CallFailed."""
@@ -171,7 +172,7 @@ class Flight:
         if self._fresh:
             self._fresh = False
             if not self._made:
-                self.first_s = asyncio.get_running_loop().time()
+                self.first_s = self._tower.now_s()
             self._tower.begun(self._order)
             self._session = answered(self._session)
         self._made += body.tokens
