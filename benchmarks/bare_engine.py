@@ -95,7 +95,9 @@ class Client(asyncio.Protocol):
         if self._url != b"/v1/chat/completions":
             # What routers ask before they trust a worker: health, models, what it serves.
             model = f'{{"id":"{NAME}","object":"model"}}'
-            self._tcp.write(whole(f'{{"status":"ok","object":"list","model_path":"{NAME}","data":[{model}]}}'))
+            self._tcp.write(
+                whole(f'{{"status":"ok","object":"list","model_path":"{NAME}","data":[{model}]}}')
+            )
             return
         wanted = self._decode(self._body)
         if wanted.stream:

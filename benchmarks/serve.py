@@ -174,7 +174,8 @@ def target_of(given: argparse.Namespace) -> Iterator[Mocks]:
         yield Mocks(given.url, {who: int(pid) for who, pid in pids.items()})
         return
     args = {"speedup": "inf", "kv_blocks": 65536}
-    with mocks(given.workers, args, given.model, merge_deltas=not given.no_merge) as one:
+    more = {"frontends": given.frontends, "merge_deltas": not given.no_merge}
+    with mocks(given.workers, args, given.model, **more) as one:
         yield one
 
 
@@ -188,6 +189,7 @@ def main() -> int:
     parser.add_argument("--pids", default="", help="who=pid,…: processes to account for")
     parser.add_argument("--model", help="a model folder for tokenizer and template; bytes without one")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--frontends", type=int, default=1, help="processes that share the port")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each scenario")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="scenarios whose name has this in it")

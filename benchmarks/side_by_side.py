@@ -1,7 +1,7 @@
 """This runtime beside other serving routers: all are up at once and take turns, so that ratios can be trusted.
 
-In: a folder with the peers' virtual environments (see `benchmarks.peers`). Out: tables of medians over the rounds, and
-how the runtime compares. Prompts, load generator, machine and the 129,000-entry tokenizer are the same for all:
+In: a folder with the peers' virtual environments (see `benchmarks.peers`). Out: tables of medians over the rounds,
+and how the runtime compares. Prompts, load generator, machine and the 129,000-entry tokenizer are the same for all:
 
     .venv/bin/python -m benchmarks.side_by_side ~/.cache/peers [--rounds 3] [--seconds 2] [--json FILE]
 """
@@ -26,7 +26,7 @@ from benchmarks.report import table
 from benchmarks.serve import Scenario, front_us, measured
 from tests.models import make_model
 
-OURS, DIRECT = "dyno_runtime", "direct"
+OURS, TWO, DIRECT = "dyno_runtime", "dyno_runtime, 2 frontends", "direct"
 WORKERS = 2
 ONE_TOKEN = Scenario("1 token", 32, 32, 1, False)
 LONG = Scenario("1 token, 1,024 words", 32, 1024, 1, False)
@@ -36,12 +36,14 @@ FIRST = Scenario("first token, 32 words", 1, 32, 8, True)
 FIRST_LONG = Scenario("first token, 2,000 words", 1, 2000, 8, True)
 SCENARIOS = (ONE_TOKEN, LONG, FEW, MANY, FIRST, FIRST_LONG)
 
+KINDS = ("dynamo", "vllm-router", "sglang-router")
+
 Got = dict[tuple[str, Scenario], list[dict[str, Any]]]
 
 
 def median(runs: Sequence[dict[str, Any]], what: str) -> float:
     """Of one figure, over the rounds."""
-    return statistics.median(one[what] for one in runs)
+    return float(statistics.median(one[what] for one in runs))
 
 
 def cpu_us(runs: Sequence[dict[str, Any]], unit: str) -> tuple[float, float]:
@@ -111,13 +113,14 @@ def ratios(got: Got, names: Sequence[str]) -> str:
         (FEW, "tokens_per_s", "tok/s"),
         (MANY, "tokens_per_s", "tok/s"),
     ):
-        ours = median(got[OURS, scenario], what)
-        row = [f"{scenario.name}, {scenario.clients} clients, {unit}"]
-        for kind in ("dynamo", "vllm-router", "sglang-router"):
-            rates = [median(got[name, scenario], what) for name in names if name.startswith(kind)]
-            row.append(f"{ours / max(rates):.1f}" if rates else "–")
-        rows.append(row)
-    return table(["", "× dynamo's best setting", "× vllm-router", "× sglang-router"], rows)
+        for own in (OURS, TWO):
+            ours = median(got[own, scenario], what)
+            row = [own, f"{scenario.name}, {scenario.clients} clients, {unit}"]
+            for kind in KINDS:
+                rates = [median(got[name, scenario], what) for name in names if name.startswith(kind)]
+                row.append(f"{ours / max(rates):.1f}" if rates else "–")
+            rows.append(row)
+    return table(["", "", *(f"× {kind}'s best" for kind in KINDS)], rows)
 
 
 def report(got: Got, names: Sequence[str]) -> str:
@@ -163,6 +166,7 @@ def main() -> int:
         args = {"speedup": "inf", "kv_blocks": 65536}
         targets = {
             OURS: running.enter_context(mocks(WORKERS, args, str(model))),
+            TWO: running.enter_context(mocks(WORKERS, args, str(model), frontends=2)),
             DIRECT: running.enter_context(direct(folder / DIRECT)),
         }
         for one in present(given.peers.expanduser()):

@@ -41,9 +41,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 def sent(session: Session) -> Session:
     """An attempt was sent."""
-    return Session(
-        session.attempts + 1, session.excluded, session.begun, session.pinned, session.resumable
-    )
+    return Session(session.attempts + 1, session.excluded, session.begun, session.pinned, session.resumable)
 
 
 def answered(session: Session) -> Session:
