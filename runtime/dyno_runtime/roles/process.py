@@ -55,6 +55,7 @@ PARTS: dict[str, type[Part]] = {
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
 WITH_TEXT = frozenset({"frontend", "processor"})
+GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -155,6 +156,8 @@ class Process:
         self._changed()
         gc.collect()
         gc.freeze()
+        # Requests leave no circles behind, so there is little to find.
+        gc.set_threshold(*GC_THRESHOLD)
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
