@@ -179,8 +179,9 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
-    shown = {**_shown(process, env, sites), "metrics": f"{site.address}:{metrics or http}"}
-    return _finish(site, process.name, process.kinds, document, files=files, **shown)
+    seen_at = None if metrics is None and http is None else f"{site.address}:{metrics or http}"
+    shown = _shown(process, env, sites)
+    return _finish(site, process.name, process.kinds, document, files=files, metrics=seen_at, **shown)
 
 
 def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
@@ -238,8 +239,11 @@ def _stream_port(process: Process, site: Site) -> int:
 
 
 def _metrics_port(process: Process, site: Site, http_port: int | None) -> int | None:
-    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides."""
-    if http_port is not None and not shares_http(process):
+    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides.
+
+    A rank has none: its head counts for the whole worker.
+    """
+    if process.rank or (http_port is not None and not shares_http(process)):
         return None
     first = process.placements[0]
     return site.ports.chosen(f"{process.name}.metrics", METRICS_BASE[first.role] + first.index)

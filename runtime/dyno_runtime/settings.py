@@ -90,7 +90,8 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rank` is this process's node among them, 0 the head. With more than one node, and always on Ray, `head` is where
     the engines of the nodes gather: with mp a port of the head's that they agree over, with Ray the Ray cluster.
-    `lead` is the head process itself, as the other ranks dial it.
+    `lead` is the head process itself, as the other ranks dial it. `dp_port` is where the head hands data parallel
+    replicas on other nodes their part.
     """
 
     tp: int = 1
@@ -101,6 +102,7 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: int = 0
     head: Endpoint | None = None
     lead: Endpoint | None = None
+    dp_port: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,11 +115,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One process: who it is, which roles it plays, whom it talks to.
-
-    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
-    not wait for them; it reports what it sees, and `dynoctl` compares.
-    """
+    """One process: who it is, which roles it plays, whom it talks to."""
 
     cluster: str
     node: str
@@ -140,7 +138,6 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     planner: Planner = Planner()
     metrics: Endpoint | None = None  # where /metrics is, besides at `http`
     measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
-    expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0

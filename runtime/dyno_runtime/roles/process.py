@@ -54,6 +54,8 @@ PARTS: dict[str, type[Part]] = {
     "planner": Planner,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
+WITH_TEXT = frozenset({"frontend", "processor"})
+GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -138,6 +140,7 @@ class Process:
         self._listening = True
         # First: an engine that is there at once is registered as ready in the first place.
         self._spawn(self._load_engine())
+        self._prepare_text()
         self._announce()
         self._registry.start()
         for task in self._registry.tasks:
@@ -153,6 +156,8 @@ class Process:
         self._changed()
         gc.collect()
         gc.freeze()
+        # Requests leave no circles behind, so there is little to find.
+        gc.set_threshold(*GC_THRESHOLD)
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
@@ -177,6 +182,7 @@ class Process:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._engine is not None:
             await self._engine.close()
+        self._around.desk.close()
         await self._queue.close()
         await self._transport.close()
         await self._registry.close()
@@ -232,6 +238,19 @@ class Process:
         self._changed()
         if isinstance(self._engine, Mortal):
             self._fail(f"the engine is gone: {await self._engine.ended()}")
+
+    def _prepare_text(self) -> None:
+        model, roles = self.settings.model, self.settings.roles
+        if (
+            model.path is not None
+            and self.settings.engine.kind != "hello"
+            and not WITH_TEXT.isdisjoint(roles)
+        ):
+            self._spawn(self._around.desk.prepare(model.path, self._text_changed))
+
+    def _text_changed(self) -> None:
+        self._announce()
+        self._changed()
 
     async def _await_registration(self) -> None:
         """Give up if etcd stays away from the start; once it was there it is waited for without end."""
@@ -309,7 +328,10 @@ class Process:
         return self._engine_of(part) in ("none", "ready") and pulls
 
     def _engine_of(self, part: Part) -> EngineState:
-        return self._engine_state if part.name in WITH_ENGINE else "none"
+        if part.name in WITH_ENGINE:
+            return self._engine_state
+        # What an engine is to a worker, a tokenizer is to these.
+        return self._around.desk.state if part.name in WITH_TEXT else "none"
 
     # ---- metrics and health
 
@@ -360,6 +382,7 @@ class Process:
             self._engine_problem,
             self._standing.problem,
             part.problem,
+            self._around.desk.problem if part.name in WITH_TEXT else None,
             self._registry.problem,
             queue_problem,
             self._live.problem,
