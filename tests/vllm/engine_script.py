@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,11 @@ class Bench:
                 except TimeoutError:
                     pass
 
-    async def run(
-        self, name: str, tokens: list[int] = PROMPT, kv: Any = None, **wanted: Any
-    ) -> dict[str, Any]:
+    async def run(self, name: str, salt: str = "", **wanted: Any) -> dict[str, Any]:
+        tokens, kv = wanted.pop("tokens", PROMPT), wanted.pop("kv", None)
         sampling = Sampling(**{"max_tokens": 12, "temperature": 0, "ignore_eos": True, **wanted})
         before = self.engine.totals()
-        self.engine.generate(Job(name, tokens, sampling, kv, salt=len(name)))
+        self.engine.generate(Job(name, tokens, sampling, kv, salt=salt_of(salt or name)))
         await self.until(lambda: self.told.get(name) and self.told[name][-1].finish)
         outputs, after = self.told[name], self.engine.totals()
         return {
@@ -100,6 +100,11 @@ class Bench:
             "computed": after.computed_tokens - before.computed_tokens,
             "failed_transfers": after.failed_kv_transfers - before.failed_kv_transfers,
         }
+
+
+def salt_of(name: str) -> int:
+    """What has its own name shares no block."""
+    return zlib.crc32(name.encode())
 
 
 async def refused(model: str, **changes: Any) -> str:
@@ -121,9 +126,9 @@ async def scenarios(model: str) -> dict[str, Any]:
     found["stats"] = engine.stats().total_blocks
     found["terms"] = engine.terms
     found["greedy"] = await bench.run("greedy")
-    found["same"] = await bench.run("greedy")
+    found["same"] = await bench.run("again", salt="greedy")
     await bench.until(lambda: len(engine.held()[1]) >= 3)
-    found["held"] = set(block_hashes(PROMPT, BLOCK, len("greedy"))) <= set(engine.held()[1])
+    found["held"] = set(block_hashes(PROMPT, BLOCK, salt_of("greedy"))) <= set(engine.held()[1])
     first = found["greedy"]["tokens"][3]
     found["stopped"] = await bench.run("stopped", stop_token_ids=(first,))
     found["logprobs"] = await bench.run("logprobs", logprobs=2)
@@ -148,7 +153,7 @@ async def scenarios(model: str) -> dict[str, Any]:
     }
     found["lost"] = await bench.run("lost", kv={"params": lost, "lease_s": 30.0})
     for number in range(12):
-        await bench.run(f"more {number}", [(number * 31 + place) % 900 for place in range(100)])
+        await bench.run(f"more {number}", tokens=[(number * 31 + place) % 900 for place in range(100)])
     await bench.until(lambda: len(engine.held()[1]) <= 40)
     removed = [change for events in bench.kv for change in events.changes if isinstance(change, KvRemoved)]
     found["evicted"] = (len(removed) > 0, len(engine.held()[1]) <= 40)

@@ -41,7 +41,9 @@ class Served(Cluster):
     """See the module."""
 
     def __init__(self, folder: Path, topology: str, real: Real) -> None:
-        super().__init__(folder, topology, TEXT)
+        own = folder / topology  # which goes with it
+        own.mkdir()
+        super().__init__(own, topology, TEXT)
         shipped = (ROOT / "topologies" / f"{topology}.yaml").read_text()
         for old, new in (
             (MODEL, real.models / "smollm2"),
