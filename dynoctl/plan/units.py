@@ -163,8 +163,8 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     stream = _stream_port(process, site)
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
     metrics = _metrics_port(process, site, http)
-    ports = Ports(stream, http, metrics)
-    settings = process_settings(topology, process, sites, ports)
+    settings = process_settings(topology, process, sites, Ports(stream, http, metrics))
+    side_channel = settings.transfer.side_channel.port if settings.transfer is not None else None
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
     services = {
@@ -175,7 +175,7 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
         "env": {name: reveal(value) for name, value in env.items()},
-        "listens": [port for port in (http, stream, metrics) if port is not None],
+        "listens": [port for port in (http, stream, metrics, side_channel) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)

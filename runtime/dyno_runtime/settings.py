@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 T = TypeVar("T")
-RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
+RoleName = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 DisaggMode = Literal["off", "always", "conditional"]
 PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin", "random", "similar"]
 
@@ -69,6 +69,22 @@ class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefill_timeout_s: float = 30.0
 
 
+class Planner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the planner wishes for more or fewer workers; docs/planner.md has the rules and where the defaults come
+    from. KV loads are parts of 1, queue lengths are tasks, GPUs those of one worker."""
+
+    interval_s: float = 30.0
+    pull_s: float = 1.0
+    max_gpus: int = 8
+    min_workers: int = 1
+    decode_gpus: int = 1
+    prefill_gpus: int = 1
+    kv_up: float = 0.9
+    kv_down: float = 0.5
+    queue_up: float = 0.5
+    queue_down: float = 0.2
+
+
 class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker is spread over GPUs and nodes: `tp` × `pp` × `dp` GPUs on `nodes` nodes, the head first.
 
@@ -123,6 +139,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disagg: Disagg = Disagg()
     parallel: Parallel = Parallel()
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
+    planner: Planner = Planner()
     metrics: Endpoint | None = None  # where /metrics is, besides at `http`
     measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
     expects: dict[str, int] = {}

