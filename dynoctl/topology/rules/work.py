@@ -92,6 +92,22 @@ def same_model(topology: Topology) -> Iterator[Finding]:
             yield Finding((*path, "model"), f"nothing decodes '{model.name}'", at_key=True)
 
 
+def planner(topology: Topology) -> Iterator[Finding]:
+    """One planner, whose thresholds leave room between them."""
+    count = 0
+    for index, spec in enumerate(topology.roles.planner):
+        path: Path = ("roles", "planner", index)
+        for low, high in (("kv_down", "kv_up"), ("queue_down", "queue_up")):
+            below, above = getattr(spec, low), getattr(spec, high)
+            if below >= above:
+                message = f"{below:g} is not below `{high}` ({above:g}): it would wish for more and for fewer"
+                yield Finding((*path, low), message, rests_on=((*path, high),))
+        count += spec.replicas * max(1, len(spec.sites))
+    if count > 1:
+        message = f"these are {count} planners, and one decides for the whole cluster"
+        yield Finding(("roles", "planner"), message, "keep one: `planner: {node: …}`", at_key=True)
+
+
 def arguments(topology: Topology) -> Iterator[Finding]:
     """An argument of the engine is given once, however it is spelled."""
     places: list[tuple[Path, dict[str, Any]]] = [(("engine",), topology.engine.args)]

@@ -284,6 +284,7 @@ def _room(request: AnyRequest, offer: Offer, prompt: Prompt) -> int:
 def engine_sampling(wishes: Wishes, offer: Offer, number: int, most: int) -> Sampling:
     """What the engine of choice `number` of a prompt is told."""
     known = dict(wishes.for_choice(number))
+    known.pop("cache_salt", None)  # it is in the names of the blocks
     known["max_tokens"] = most
     if wishes.stop_tokens and "stop_token_ids" in offer.features:
         known["stop_token_ids"] = wishes.stop_tokens

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from dyno_runtime.bus.base import Queue
+from dyno_runtime.bus.base import Queue, Store
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
@@ -84,6 +84,7 @@ class Surroundings:
     live: Live  # what may be changed while the cluster runs
     names: Names  # what models are called
     metering: Metering
+    store: Store
     desk: Desk = field(default_factory=Desk)
     beside: Beside = field(default_factory=Beside)
 
