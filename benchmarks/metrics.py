@@ -55,7 +55,8 @@ def main() -> int:
         with ExitStack() as stack:
             on = stack.enter_context(mocks(1, ARGS, None, merge_deltas=merge))
             off = stack.enter_context(mocks(1, ARGS, None, merge_deltas=merge, measured=False))
-            with_us, without_us = [], []
+            with_us: list[float] = []
+            without_us: list[float] = []
             for number in range(given.rounds):
                 turns = [(on, with_us), (off, without_us)]
                 for target, costs in turns if number % 2 else reversed(turns):

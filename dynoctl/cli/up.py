@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,7 +92,9 @@ class Run:
         execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
         for line in prove_services(self.plan, self._ask):
             shown.note(line)
-        execute(self.plan.only("roles"), self.session.fleet, self.means, events)
+        execute(self.plan.only("ray", "ray-join"), fleet, self.means, events)
+        self._prove_rays(shown)
+        execute(self.plan.only("roles"), fleet, self.means, events)
 
     def _step(self, shown: Progress) -> Callable[..., None]:
         def on_step(step: Any, result: StepResult) -> None:
@@ -100,7 +103,18 @@ class Run:
 
         return on_step
 
-    def _climb(self, shown: Progress) -> tuple[RoleState, ...]:
+    def _prove_rays(self, shown: Progress) -> None:
+        """Every Ray cluster has all its nodes and GPUs before a worker stands on it."""
+        rays = tuple(spec for spec in self.plan.units if "ray" in spec.roles)
+        if not rays:
+            return
+        watch, fan = self._watching()
+        ready.climb(rays, ready.Board(rays, lambda states, state: None), watch, fan, self._known_ends())
+        for worker, nodes in Counter(spec.worker for spec in rays).items():
+            shown.note(f"Ray of {worker} is proven: it has all its GPUs, on {text.count(nodes, 'node')}")
+
+    def _watching(self) -> tuple[ready.Watch, ready.Fan]:
+        """How the node program of each node is asked to watch."""
         fleet = self.session.fleet
 
         def watch(
@@ -121,6 +135,10 @@ class Run:
         ) -> Iterator[tuple[str, ready.View | DynoctlError]]:
             return fleet.as_they_end(nodes, lambda connection: do(connection.node))
 
+        return watch, fan
+
+    def _climb(self, shown: Progress) -> tuple[RoleState, ...]:
+        watch, fan = self._watching()
         shown.note(text.LADDER_TITLE)
         # The watches saw roles on their way; one more look shows all of them, the services too, at the same moment.
         # What has slipped by then (a vanishing instance made a count right for a moment) is waited for once more.

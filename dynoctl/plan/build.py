@@ -12,20 +12,23 @@ from dynoctl.errors import Blocked
 from dynoctl.plan import manifest
 from dynoctl.plan.blocks import obstacles
 from dynoctl.plan.hardware_blocks import hardware_obstacles, hardware_remarks
-from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.manifest import Stamp, roles_of
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.results import SERVICES
 from dynoctl.plan.settings import services
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     MakeEnvironment,
     Phase,
+    PhaseName,
     Plan,
     ProveGone,
     Push,
     RecordTopology,
     RemoveCluster,
+    RemoveSession,
     Service,
     StartUnit,
     Step,
@@ -33,8 +36,10 @@ from dynoctl.plan.steps import (
     UnitSpec,
 )
 from dynoctl.plan.units import units
-from dynoctl.plan.verdict import judge
+from dynoctl.plan.verdict import judge, place, together
 from dynoctl.topology.model import Topology
+
+PHASES: tuple[PhaseName, ...] = ("services", "ray", "ray-join", "roles")
 
 
 def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, stamp: Stamp) -> Plan:
@@ -50,22 +55,20 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             detail=[problem.text for problem in problems],
             next=next((problem.next for problem in problems if problem.next), None),
         )
-    verdicts = {
-        (spec.node, spec.name): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs
-    }
+    verdicts = together(
+        specs, {place(spec): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs}
+    )
     leaving = tuple(_leaving(topology, sites, observed))
     generation, records = _records(topology, sites, specs, stamp)
     starts = tuple(
-        StartUnit(spec.node, verdict.why, spec)
-        for spec in specs
-        if (verdict := verdicts[spec.node, spec.name]).start
+        StartUnit(spec.node, verdict.why, spec) for spec in specs if (verdict := verdicts[place(spec)]).start
     )
     stops = [
         StopUnit(
             spec.node, verdict.why, spec.name, spec.folder, spec.document["stop_grace_s"], verdict.serves
         )
-        for spec in specs
-        if (verdict := verdicts[spec.node, spec.name]).stop
+        for spec in sorted(specs, key=_is_ray)  # what stands on Ray ends before it
+        if (verdict := verdicts[place(spec)]).stop
     ]
     gone = tuple(step for step in leaving if step.node not in sites)
     return Plan(
@@ -77,14 +80,33 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             Phase("leave", (*_reach(sites, observed, gone), *gone)),
             Phase("prepare", (*_prepare(sites, specs, starts), *records)),
             Phase("stop", (*stops, *(step for step in leaving if step.node in sites))),
-            Phase("services", tuple(step for step in starts if step.unit.name in SERVICES)),
-            Phase("roles", tuple(step for step in starts if step.unit.name not in SERVICES)),
+            *_start_phases(starts),
         ),
         units=specs,
         unchanged=tuple(f"{node}/{unit}" for (node, unit), verdict in verdicts.items() if not verdict.start),
         services=_services(topology, sites),
         warnings=(*_warnings(sites, specs), *hardware_remarks(topology, sites)),
     )
+
+
+def _start_phases(starts: tuple[StartUnit, ...]) -> Iterator[Phase]:
+    """Only two orders are hard: the services before the roles, and Ray's head before those who join it."""
+
+    def name(spec: UnitSpec) -> PhaseName:
+        if spec.name in SERVICES:
+            return "services"
+        if _is_ray(spec):
+            return "ray" if spec.worker.startswith(f"{spec.node}/") else "ray-join"
+        return "roles"
+
+    for phase in PHASES:
+        steps = tuple(step for step in starts if name(step.unit) == phase)
+        if steps or phase in ("services", "roles"):
+            yield Phase(phase, steps)
+
+
+def _is_ray(spec: UnitSpec) -> bool:
+    return "ray" in spec.roles
 
 
 def _seen(sites: Mapping[str, Site], spec: UnitSpec) -> UnitSeen | None:
@@ -109,6 +131,9 @@ def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) 
             if (node, name) not in wanted:
                 why = "not in the topology any more"
                 yield StopUnit(node, why, name, f"{base}/units/{name}", 15.0, unit.alive, forget=True)
+                if roles_of(seen, name) == ["ray"]:
+                    folder = ray_folder(seen.root, topology.name, seen.known_as or node, name)
+                    yield RemoveSession(node, why, folder, name)
         if node not in sites and (seen.manifest or seen.units):
             yield ProveGone(
                 node, "a stop that leaves something is no stop", topology.name, tuple(sorted(seen.own_ports))

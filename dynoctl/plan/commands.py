@@ -91,6 +91,11 @@ def _(step: steps.ProveGone) -> list[Action]:
 
 
 @actions.register
+def _(step: steps.RemoveSession) -> list[Action]:
+    return [{"do": "remove", "path": step.path}]
+
+
+@actions.register
 def _(step: steps.RemoveCluster) -> list[Action]:
     return [{"do": "remove", "path": step.path}]
 

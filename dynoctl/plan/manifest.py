@@ -59,6 +59,7 @@ def unit_entry(spec: UnitSpec) -> dict[str, Any]:
         "listens": list(spec.listens),
         "digest": spec.digest,
         "parts": parts(spec),
+        **({"metrics": spec.metrics} if spec.metrics else {}),
     }
 
 
@@ -105,9 +106,18 @@ def recorded_units(seen: NodeSeen) -> tuple[UnitSpec, ...]:
             folder="",
             document={"listens": entry["listens"]},
             digest=entry["digest"],
+            metrics=entry.get("metrics"),
         )
         for name, entry in entries.items()
     )
+
+
+def roles_of(seen: NodeSeen, unit: str) -> list[str]:
+    """The roles of a unit, by the manifest; a unit that no manifest names is judged by its name."""
+    entry = (seen.manifest or {}).get("units", {}).get(unit)
+    if entry:
+        return list(entry["roles"])
+    return ["ray"] if unit.startswith("ray-") else [unit.partition("-")[0]]
 
 
 def cluster_units(topology: Topology, observed: Observed) -> tuple[UnitSpec, ...]:
@@ -123,7 +133,7 @@ def cluster_units(topology: Topology, observed: Observed) -> tuple[UnitSpec, ...
 def meant_units(topology: Topology, node: str) -> tuple[UnitSpec, ...]:
     """The units that a topology puts on a node, by name and roles alone."""
     services = [(name, (name,)) for name in ("etcd", "nats") if getattr(topology, name).node == node]
-    roles = [(process.name, process.roles) for process in topology.processes if process.node == node]
+    roles = [(process.name, process.kinds) for process in topology.processes if process.node == node]
     return tuple(
         UnitSpec(name, node, of, folder="", document={"listens": []}) for name, of in [*services, *roles]
     )

@@ -42,6 +42,7 @@ class UnitSeen:
     sees: dict[str, int] = field(default_factory=dict)
     bus: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    figures: dict[str, Any] | None = None  # `figures.json`, if this very process wrote it a moment ago
 
     @property
     def responding(self) -> bool:

@@ -1,5 +1,5 @@
-"""`python -m dyno_runtime SETTINGS.json` runs one process; `purge SETTINGS.json` cleans up; `models SETTINGS.json …`
-shows and changes what clients may ask for.
+"""`python -m dyno_runtime SETTINGS.json` runs one process; `ray SETTINGS.json` runs one node of a Ray cluster;
+`purge SETTINGS.json` cleans up; `models SETTINGS.json …` shows and changes what clients may ask for.
 
 Exit status: 0 after a drain that was asked for, or when all was purged or done; 1 where it could not go on; 2 for
 settings that cannot be read. What it has to say goes to standard error, one line each.
@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import uvloop
 
 from dyno_runtime.clock import stamp
-from dyno_runtime.settings import ProcessSettings, SettingsError, decode
+from dyno_runtime.settings import ProcessSettings, RayNode, SettingsError, decode, decode_ray
 
-USAGE = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS"
+T = TypeVar("T")
+
+USAGE = "usage: python -m dyno_runtime [purge | ray] SETTINGS.json, or models SETTINGS.json WORDS"
 
 
 class Lines(logging.Formatter):
@@ -31,7 +35,7 @@ class Lines(logging.Formatter):
 
 def main(argv: list[str]) -> int:
     """The whole program; returns its exit status."""
-    verb = argv[0] if argv[:1] in (["purge"], ["models"]) else None
+    verb = argv[0] if argv[:1] in (["purge"], ["models"], ["ray"]) else None
     files = argv[1:] if verb else argv
     words = files[1:] if verb == "models" else []
     if len(files) - len(words) != 1:
@@ -39,6 +43,8 @@ def main(argv: list[str]) -> int:
         return 2
     log_to_stderr()
     try:
+        if verb == "ray":
+            return _ray(read_ray(Path(files[0])))
         settings = read(Path(files[0]))
     except SettingsError as error:
         print(error, file=sys.stderr)
@@ -50,8 +56,17 @@ def main(argv: list[str]) -> int:
 
 def read(path: Path) -> ProcessSettings:
     """The settings in a file. Raises SettingsError, with the file's name, also where it cannot be read."""
+    return _read(path, decode)
+
+
+def read_ray(path: Path) -> RayNode:
+    """The same of a Ray node's. Raises SettingsError."""
+    return _read(path, decode_ray)
+
+
+def _read(path: Path, decoded: Callable[[bytes], T]) -> T:
     try:
-        return decode(path.read_bytes())
+        return decoded(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except SettingsError as error:
@@ -68,7 +83,17 @@ def log_to_stderr() -> None:
 
 
 def _serve(settings: ProcessSettings) -> int:
+    if settings.parallel.rank:
+        from dyno_runtime.roles import rank
+
+        return uvloop.run(rank.serve(settings))
     from dyno_runtime.roles.process import serve
+
+    return uvloop.run(serve(settings))
+
+
+def _ray(settings: RayNode) -> int:
+    from dyno_runtime.roles.ray_node import serve
 
     return uvloop.run(serve(settings))
 

@@ -117,4 +117,4 @@ Handler = Callable[[Exchange], None]
 
 def error_body(message: str, kind: str, code: str) -> bytes:
     """The JSON of every refusal."""
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "code": code}})
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})

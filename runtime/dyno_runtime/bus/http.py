@@ -103,8 +103,8 @@ class HttpConnection(asyncio.Protocol):
             self._deaf = True
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or (400, "bad_request", f"not an HTTP request: {error}")
-        # After the parser, which starts the count anew with each message. A read that ends one is not of the next
-        # head.
+        # After the parser, which starts the count anew with each message. A read that ends one is not of
+        # the next head.
         if self._receiving and not self._head_done and not self._completed:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head_bytes:

@@ -105,6 +105,8 @@ PREFILL_QUEUE = _gauge("prefill_queue_tasks", "Tasks in the prefill queue that n
 
 # ---- planners ------------------------------------------------------------------------------------------
 
-DECISIONS = _counter("planner_decisions", "Decisions of the planner.", "role", "wish")
+DECISIONS = _counter(
+    "planner_decisions", "Decisions of the planner, by role and by what it wishes.", "role", "wish"
+)
 
 METRICS: tuple[Metric, ...] = tuple(one for one in list(vars().values()) if isinstance(one, Metric))

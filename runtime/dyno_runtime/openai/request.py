@@ -196,7 +196,7 @@ def _decoded(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
             # Half of a surrogate pair would be a str that no tokenizer takes.
             msgspec.json.encode(request)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refused(error) from error
+        raise refused(error, body) from error
     return request
 
 

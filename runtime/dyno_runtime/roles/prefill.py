@@ -10,7 +10,8 @@ import asyncio
 import logging
 
 from dyno_runtime.bus.base import CallFailed, Down, Refused, Work
-from dyno_runtime.engine.base import Engine, EngineError, Job
+from dyno_runtime.core.terms import mismatch
+from dyno_runtime.engine.base import Engine, EngineError, Job, Transferring
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.wire.codec import BadFrame, decode_task
@@ -139,6 +140,10 @@ class Prefill(Part):
 
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
+        if isinstance(self._engine, Transferring):
+            why = mismatch((task.kv or {}).get("terms", {}), self._engine.terms)
+            if why is not None:
+                return Prefilled(task.request, by, error=f"its KV cannot travel there: {why}")
         begun_s = asyncio.get_running_loop().time()
         try:
             kv = await self._engine.prefill(_job(task))

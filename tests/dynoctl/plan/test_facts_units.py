@@ -135,6 +135,22 @@ def test_health_that_is_torn_or_nonsense_is_none(node: Node, process: proc.Proce
     assert (seen.alive, seen.roles, seen.beat_age_s) == (True, {}, None)
 
 
+def test_figures_count_while_they_are_fresh_and_of_this_very_process(
+    node: Node, process: proc.Process
+) -> None:
+    def told(**values: object) -> dict[str, object] | None:
+        write_json(node.unit() / "figures.json", {"minute": {}, **values})
+        return node.state(process).figures
+
+    now_s = clock.uptime_s()
+    assert told(pid=process.pid, beat_s=now_s) == {"minute": {}, "pid": process.pid, "beat_s": now_s}
+    assert told(pid=process.pid, beat_s=now_s - 60) is None
+    assert told(pid=process.pid + 1, beat_s=now_s) is None
+    assert told(pid=process.pid, beat_s="soon") is None
+    (node.unit() / "figures.json").write_text("{")
+    assert node.state(process).figures is None
+
+
 def test_several_units_in_their_order_and_plain_files_between_them(node: Node, process: proc.Process) -> None:
     for name in ("router-0", "etcd", "decode-10"):
         node.state(process, name)

@@ -100,6 +100,11 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
         "prove that nothing is left",
         [{"do": "sweep", "cluster": "c", "node": "n1", "ports": [7300, 8000], "stop": True}],
     ),
+    (
+        steps.RemoveSession("n1", "why", "/r/ray/ab12", "ray-decode-0"),
+        "remove the session of ray-decode-0",
+        [{"do": "remove", "path": "/r/ray/ab12"}],
+    ),
     (REMOVE, "remove its folder", [{"do": "remove", "path": "/r/clusters/c/n1"}]),
 ]
 

@@ -62,7 +62,7 @@ def test_reasons() -> None:
 def test_the_proof_looks_at_every_port_that_was_given() -> None:
     plan = teardown("c", up(topology(TWO)), KIT.node_program)
     proofs = {step.node: step.ports for step in plan.steps if isinstance(step, ProveGone)}
-    assert proofs == {"n1": (2379, 2380, 4222, 7000, 7300, 8000), "n2": (7300,)}
+    assert proofs == {"n1": (2379, 2380, 4222, 7000, 7300, 7800, 8000), "n2": (7300, 7800)}
 
 
 def test_a_newer_dynoctl_brings_its_node_program() -> None:

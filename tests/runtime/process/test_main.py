@@ -31,7 +31,7 @@ def runtime(*argv: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("argv", [[], ["purge"], ["a", "b"]])
 def test_usage(argv: list[str]):
     done = runtime(*argv)
-    usage = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS\n"
+    usage = "usage: python -m dyno_runtime [purge | ray] SETTINGS.json, or models SETTINGS.json WORDS\n"
     assert (done.returncode, done.stderr) == (2, usage)
 
 
