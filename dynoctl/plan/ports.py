@@ -31,8 +31,8 @@ METRICS_BASE = {
 }
 SIDE_CHANNEL_BASE = 5600  # where vLLM workers are asked about their KV; NIXL's usual port
 # Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
-GATHER_BASE, DP_BASE = 8100, 8150
-RAY_BASE = {"gcs": 8200, "node": 8300, "object": 8400, "agent": 8500}
+GATHER_BASE, DP_BASE = 8300, 8350
+RAY_BASE = {"gcs": 8400, "node": 8500, "object": 8600, "agent": 8700}
 RANGE = 100
 
 

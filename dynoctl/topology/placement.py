@@ -122,7 +122,9 @@ class Process:
     @property
     def roles(self) -> tuple[RoleName, ...]:
         """What it does, in the order of the ring; of a rank, what its worker does."""
-        return tuple(placement.role for placement in self.placements)
+        roles = [placement.role for placement in self.placements]
+        both = any(one.worker is not None and one.worker.role == "both" for one in self.placements)
+        return (*roles, "prefill") if both else tuple(roles)
 
     @property
     def kinds(self) -> tuple[str, ...]:

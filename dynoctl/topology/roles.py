@@ -86,6 +86,10 @@ class Worker(Role, frozen=True):
         tuple[Label, ...],
         Meta(description="All nodes of one worker that is larger than a node; the first is its head."),
     ] = ()
+    role: Annotated[
+        Literal["both"] | None,
+        Meta(description="`both`, of decode: these workers take prompts of the prefill queue, too."),
+    ] = None
     tp: Annotated[Positive, Meta(description="Tensor parallel size.")] = 1
     pp: Annotated[Positive, Meta(description="Pipeline parallel size.")] = 1
     dp: Annotated[Positive, Meta(description="Data parallel size.")] = 1

@@ -115,11 +115,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One process: who it is, which roles it plays, whom it talks to.
-
-    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
-    not wait for them; it reports what it sees, and `dynoctl` compares.
-    """
+    """One process: who it is, which roles it plays, whom it talks to."""
 
     cluster: str
     node: str
@@ -142,7 +138,6 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     planner: Planner = Planner()
     metrics: Endpoint | None = None  # where /metrics is, besides at `http`
     measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
-    expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0

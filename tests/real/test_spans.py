@@ -89,7 +89,7 @@ def test_two_workers_on_two_ray_clusters_of_the_same_hosts(
     roles_now = dynoctl("status", "--json").ok().json["roles"]
     workers = {f"{one['node']}/{one['unit']}": one["pid"] for one in roles_now if one["role"] == "decode"}
     assert sum(one["role"] == "ray" for one in roles_now) == 4
-    heads = {"node1/decode-0": (first, 8200, 4), "node2/decode-1": (second, 8201, 2)}
+    heads = {"node1/decode-0": (first, 8400, 4), "node2/decode-1": (second, 8401, 2)}
     for worker, (host, port, gpus) in heads.items():
         address = f"{host.address}:{port}"
         assert environment(host, workers[worker])["RAY_ADDRESS"] == address

@@ -16,6 +16,7 @@ from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
 from dyno_runtime.metrics.kinds import Meter
+from dyno_runtime.roles.desk import Desk
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import Names
@@ -84,6 +85,7 @@ class Surroundings:
     names: Names  # what models are called
     metering: Metering
     store: Store
+    desk: Desk = field(default_factory=Desk)
     beside: Beside = field(default_factory=Beside)
 
     @property

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from dyno_runtime.bus.base import Down, Refused
+from dyno_runtime.bus.base import Refused
 from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
 from dyno_runtime.bus.keys import Keys
 from dyno_runtime.bus.peers import Peers
@@ -26,6 +26,7 @@ from dyno_runtime.engine.base import EngineError, Mortal, Transferring
 from dyno_runtime.engine.choose import engine_for
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
+from dyno_runtime.roles.clearing import clear_queue
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
@@ -54,6 +55,8 @@ PARTS: dict[str, type[Part]] = {
     "planner": Planner,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
+WITH_TEXT = frozenset({"frontend", "processor"})
+GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -138,6 +141,7 @@ class Process:
         self._listening = True
         # First: an engine that is there at once is registered as ready in the first place.
         self._spawn(self._load_engine())
+        self._prepare_text()
         self._announce()
         self._registry.start()
         for task in self._registry.tasks:
@@ -153,6 +157,8 @@ class Process:
         self._changed()
         gc.collect()
         gc.freeze()
+        # Requests leave no circles behind, so there is little to find.
+        gc.set_threshold(*GC_THRESHOLD)
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
@@ -177,6 +183,7 @@ class Process:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._engine is not None:
             await self._engine.close()
+        self._around.desk.close()
         await self._queue.close()
         await self._transport.close()
         await self._registry.close()
@@ -233,6 +240,19 @@ class Process:
         if isinstance(self._engine, Mortal):
             self._fail(f"the engine is gone: {await self._engine.ended()}")
 
+    def _prepare_text(self) -> None:
+        model, roles = self.settings.model, self.settings.roles
+        if (
+            model.path is not None
+            and self.settings.engine.kind != "hello"
+            and not WITH_TEXT.isdisjoint(roles)
+        ):
+            self._spawn(self._around.desk.prepare(model.path, self._text_changed))
+
+    def _text_changed(self) -> None:
+        self._announce()
+        self._changed()
+
     async def _await_registration(self) -> None:
         """Give up if etcd stays away from the start; once it was there it is waited for without end."""
         try:
@@ -247,27 +267,11 @@ class Process:
         self._fail(f"the lease could not be made again: {self._registry.problem}")
 
     async def _clear_queue(self) -> None:
-        """Drop what an earlier life of the cluster left in the queue, unless somebody lives who may have pushed it.
-
-        The order matters: items up to `newest` were pushed by processes that were registered before it was
-        read. If none of them is registered afterwards, nobody waits for these items. This process pushes
-        and pulls nothing until this is done.
-        """
-        if not any(self._uses_queue(part) for part in self._parts):
-            return
-        await self._registry.registered.wait()
-        while True:
-            try:
-                newest = await self._queue.last()
-                living = await self._registry.living("decode", self.settings.model.name)
-                if not living - {self.lease}:
-                    await self._queue.purge(newest)
-                self._around.queue_clear.set()
-                self._announce()
-                return
-            except (Down, Refused) as error:
-                log.debug("cannot clear the queue yet: %s", error)
-                await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+        if any(self._uses_queue(part) for part in self._parts):
+            model = self.settings.model.name
+            await clear_queue(self._queue, self._registry, model, self.lease, self._rng)
+            self._around.queue_clear.set()
+            self._announce()
 
     def _announce(self) -> None:
         """Register what this process is now."""
@@ -309,7 +313,10 @@ class Process:
         return self._engine_of(part) in ("none", "ready") and pulls
 
     def _engine_of(self, part: Part) -> EngineState:
-        return self._engine_state if part.name in WITH_ENGINE else "none"
+        if part.name in WITH_ENGINE:
+            return self._engine_state
+        # What an engine is to a worker, a tokenizer is to these.
+        return self._around.desk.state if part.name in WITH_TEXT else "none"
 
     # ---- metrics and health
 
@@ -360,6 +367,7 @@ class Process:
             self._engine_problem,
             self._standing.problem,
             part.problem,
+            self._around.desk.problem if part.name in WITH_TEXT else None,
             self._registry.problem,
             queue_problem,
             self._live.problem,

@@ -182,9 +182,13 @@ class Prefilled(Struct, frozen=True, tag=8):
 
 
 class Wanted(Struct, frozen=True, tag=9):
-    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes."""
+    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes.
+
+    With `until` the answer comes later: when nobody waits for it any more.
+    """
 
     request: str
+    until: bool = False
 
 
 class Went(Struct, frozen=True, tag=10):
@@ -268,16 +272,6 @@ class Rejected(Struct, frozen=True, tag=32):
     code: str | None = None
 
 
-class Measure(Struct, frozen=True, tag=40):
-    """Planner to any process: how was your last minute? Answered by `Measured`."""
-
-
-class Measured(Struct, frozen=True, tag=41):
-    """Any process to the planner: a `metrics.minute.Minute` as plain values."""
-
-    minute: dict[str, Any]
-
-
 class Join(Struct, frozen=True, tag=50):
     """A rank to the head of its worker: I am here. Answered by `Formed` once all are; the call then lasts as long as
     both processes do, so that each learns of the other's end."""
@@ -288,6 +282,16 @@ class Join(Struct, frozen=True, tag=50):
 
 class Formed(Struct, frozen=True, tag=51):
     """The head to a rank: all ranks are here, start your part of the engine."""
+
+
+class Measure(Struct, frozen=True, tag=40):
+    """Planner to any process: how was your last minute? Answered by `Measured`."""
+
+
+class Measured(Struct, frozen=True, tag=41):
+    """Any process to the planner: a `metrics.minute.Minute` as plain values."""
+
+    minute: dict[str, Any]
 
 
 Body = (
@@ -311,10 +315,10 @@ Body = (
     | Prepare
     | Prepared
     | Rejected
-    | Measure
-    | Measured
     | Join
     | Formed
+    | Measure
+    | Measured
 )
 
 

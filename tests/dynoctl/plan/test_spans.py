@@ -52,7 +52,7 @@ def test_a_span_is_a_head_and_a_rank_on_each_further_node() -> None:
     assert list(found) == ["n1/etcd", "n1/nats", "n1/frontend-0", "n1/decode-0", "n2/decode-0-rank1"]
     assert (head.roles, rank.roles) == (("decode",), ("rank",))
     assert (head.worker, rank.worker) == ("n1/decode-0", "n1/decode-0")
-    gather = runtime.Endpoint("10.0.0.1", 8100)
+    gather = runtime.Endpoint("10.0.0.1", 8300)
     assert settings(head).parallel == runtime.Parallel(tp=4, nodes=2, head=gather)
     lead = runtime.Endpoint("10.0.0.1", 7300)
     assert settings(rank).parallel == runtime.Parallel(tp=4, nodes=2, rank=1, head=gather, lead=lead)
@@ -73,7 +73,7 @@ def test_each_process_has_the_environment_of_its_node_and_its_own_address_and_gp
     assert mp["n1/frontend-0"] == ["one", None, None, None, None]
     assert ray["n2/ray-decode-0"] == ["two", None, "10.0.0.2", "0,1", None]
     assert ray["n2/ray-decode-1"] == ["two", None, "10.0.0.2", "2", None]
-    assert ray["n2/decode-1"] == ["two", None, "10.0.0.2", "2", "10.0.0.2:8201"]
+    assert ray["n2/decode-1"] == ["two", None, "10.0.0.2", "2", "10.0.0.2:8401"]
 
 
 def test_a_worker_on_ray_has_a_ray_cluster_of_its_own_on_the_nodes_of_its_span() -> None:
@@ -84,17 +84,17 @@ def test_a_worker_on_ray_has_a_ray_cluster_of_its_own_on_the_nodes_of_its_span()
         for name, one in rays.items()
     }
     assert told == {
-        "n1/ray-decode-0": (True, "10.0.0.1:8200", 2, 2),
-        "n2/ray-decode-0": (False, "10.0.0.1:8200", 2, 2),
-        "n2/ray-decode-1": (True, "10.0.0.2:8201", 2, 1),
-        "n3/ray-decode-1": (False, "10.0.0.2:8201", 2, 1),
+        "n1/ray-decode-0": (True, "10.0.0.1:8400", 2, 2),
+        "n2/ray-decode-0": (False, "10.0.0.1:8400", 2, 2),
+        "n2/ray-decode-1": (True, "10.0.0.2:8401", 2, 1),
+        "n3/ray-decode-1": (False, "10.0.0.2:8401", 2, 1),
     }
-    assert found["n2/ray-decode-0"].listens == (8300, 8400, 8500)
-    assert found["n2/ray-decode-1"].listens == (8201, 8301, 8401, 8501)
+    assert found["n2/ray-decode-0"].listens == (8500, 8600, 8700)
+    assert found["n2/ray-decode-1"].listens == (8401, 8501, 8601, 8701)
     assert len({one.folder for one in rays.values()}) == 4
-    assert found["n1/decode-0"].document["env"]["RAY_ADDRESS"] == "10.0.0.1:8200"
-    assert found["n2/decode-1"].document["env"]["RAY_ADDRESS"] == "10.0.0.2:8201"
-    head = runtime.Endpoint("10.0.0.2", 8201)
+    assert found["n1/decode-0"].document["env"]["RAY_ADDRESS"] == "10.0.0.1:8400"
+    assert found["n2/decode-1"].document["env"]["RAY_ADDRESS"] == "10.0.0.2:8401"
+    head = runtime.Endpoint("10.0.0.2", 8401)
     assert settings(found["n2/decode-1"]).parallel == runtime.Parallel(
         tp=2, executor="ray", nodes=2, head=head
     )
@@ -153,4 +153,4 @@ def test_a_root_that_is_too_long_for_the_sockets_of_ray_is_refused() -> None:
 def test_data_parallel_replicas_on_other_nodes_are_handed_their_part_at_a_port_of_the_head() -> None:
     found = specs(written("[{span: [n1, n2], dp: 2, tp: 2}, {node: n1, dp: 2}]"))
     ports = {name: settings(spec).parallel.dp_port for name, spec in found.items() if "decode" in name}
-    assert ports == {"n1/decode-0": 8150, "n2/decode-0-rank1": 8150, "n1/decode-1": None}
+    assert ports == {"n1/decode-0": 8350, "n2/decode-0-rank1": 8350, "n1/decode-1": None}
