@@ -136,8 +136,24 @@ def test_a_process_that_failed_is_started_again_without_touching_a_head_that_wai
 
 def test_what_stands_on_ray_is_stopped_before_it() -> None:
     plan = planned(topology(RAY.replace("tp: 4", "tp: 8")), up(topology(RAY)))
-    order = [f"{step.node}/{step.unit}" for step in plan.phase("stop").steps if isinstance(step, StopUnit)]
-    assert order == ["n1/decode-0", "n1/ray-decode-0", "n2/ray-decode-0"]
+    order = {
+        phase.name: [f"{step.node}/{step.unit}" for step in phase.steps if isinstance(step, StopUnit)]
+        for phase in plan.phases
+    }
+    names = list(order)
+    assert names.index("stop") < names.index("stop-ray") < names.index("ray")
+    assert (order["stop"], order["stop-ray"]) == (["n1/decode-0"], ["n1/ray-decode-0", "n2/ray-decode-0"])
+
+
+def test_a_ray_cluster_that_leaves_the_file_is_stopped_with_its_session() -> None:
+    wanted = topology(written("{node: n1}"))
+    plan = planned(wanted, up(topology(RAY)))
+    found = [(step.node, step.title) for step in plan.phase("stop-ray").steps if step.node == "n3"]
+    assert found == [
+        ("n3", "stop ray-decode-1 and forget it"),
+        ("n3", "remove the session of ray-decode-1"),
+    ]
+    assert "n3" not in {step.node for step in plan.phase("stop").steps}
 
 
 def test_a_root_that_is_too_long_for_the_sockets_of_ray_is_refused() -> None:
