@@ -1,6 +1,6 @@
 """`python -m dyno_runtime SETTINGS.json` runs one process; `ray SETTINGS.json` runs one node of a Ray cluster;
-`purge SETTINGS.json` cleans up in etcd and NATS, or in the one that is named behind it; `models SETTINGS.json …` shows
-and changes what clients may ask for.
+`purge SETTINGS.json` cleans up in etcd and NATS, or in the one that is named behind it; `models SETTINGS.json …`
+shows and changes what clients may ask for.
 
 Exit status: 0 after a drain that was asked for, or when all was purged or done; 1 where it could not go on; 2 for
 settings that cannot be read. What it has to say goes to standard error, one line each.

@@ -45,6 +45,7 @@ class Prefilling:
         self._held = held  # the blocks in the engine's own cache
         self._model = around.settings.model.name
         self._waiting: dict[str, asyncio.Future[_Arrived]] = {}
+        self._watchers: dict[str, list[Reply]] = {}  # prefill workers at work for a request that waits
         self._prefills = around.meter.values(names.PREFILLS)
         self._remote_s = around.meter.histogram(names.REMOTE_PREFILL)
 
@@ -80,6 +81,8 @@ class Prefilling:
             outcome = await self._remote(order, done)
         finally:
             del self._waiting[order.request]
+            for watcher in self._watchers.pop(order.request, ()):
+                watcher.end()
         self._prefills.add(1, "local_after_remote" if outcome is LOCAL else "remote")
         self._remote_s.observe(asyncio.get_running_loop().time() - begun_s)
         return outcome
@@ -226,5 +229,9 @@ class Prefilling:
         reply.end()
 
     def _on_wanted(self, wanted: Wanted, reply: Reply) -> None:
-        here = wanted.request in self._waiting
-        reply.end(None if here else Failure("not_found", "nobody here waits for this prefill"))
+        if wanted.request not in self._waiting:
+            reply.end(Failure("not_found", "nobody here waits for this prefill"))
+        elif wanted.until:
+            self._watchers.setdefault(wanted.request, []).append(reply)
+        else:
+            reply.end()

@@ -7,7 +7,6 @@ anywhere in their own start; nothing here waits for them.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from dyno_runtime.bus.base import Down, Refused
+from dyno_runtime.bus.base import Refused
 from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
 from dyno_runtime.bus.keys import Keys
 from dyno_runtime.bus.peers import Peers
@@ -26,6 +25,7 @@ from dyno_runtime.engine.base import EngineError, Mortal, Transferring
 from dyno_runtime.engine.choose import engine_for
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
+from dyno_runtime.roles.clearing import clear_queue
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
@@ -38,6 +38,7 @@ from dyno_runtime.roles.planner import Planner
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
+from dyno_runtime.roles.settling import settle
 from dyno_runtime.roles.standing import Standing
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance, Measure
@@ -55,7 +56,6 @@ PARTS: dict[str, type[Part]] = {
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
 WITH_TEXT = frozenset({"frontend", "processor"})
-GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -154,10 +154,7 @@ class Process:
         # After the ports and the registry are under way: its import costs a tenth of a second.
         self._queue.start()
         self._changed()
-        gc.collect()
-        gc.freeze()
-        # Requests leave no circles behind, so there is little to find.
-        gc.set_threshold(*GC_THRESHOLD)
+        settle()
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
@@ -266,27 +263,11 @@ class Process:
         self._fail(f"the lease could not be made again: {self._registry.problem}")
 
     async def _clear_queue(self) -> None:
-        """Drop what an earlier life of the cluster left in the queue, unless somebody lives who may have pushed it.
-
-        The order matters: items up to `newest` were pushed by processes that were registered before it was
-        read. If none of them is registered afterwards, nobody waits for these items. This process pushes
-        and pulls nothing until this is done.
-        """
-        if not any(self._uses_queue(part) for part in self._parts):
-            return
-        await self._registry.registered.wait()
-        while True:
-            try:
-                newest = await self._queue.last()
-                living = await self._registry.living("decode", self.settings.model.name)
-                if not living - {self.lease}:
-                    await self._queue.purge(newest)
-                self._around.queue_clear.set()
-                self._announce()
-                return
-            except (Down, Refused) as error:
-                log.debug("cannot clear the queue yet: %s", error)
-                await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+        if any(self._uses_queue(part) for part in self._parts):
+            model = self.settings.model.name
+            await clear_queue(self._queue, self._registry, model, self.lease, self._rng)
+            self._around.queue_clear.set()
+            self._announce()
 
     def _announce(self) -> None:
         """Register what this process is now."""

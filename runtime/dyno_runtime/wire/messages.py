@@ -182,9 +182,13 @@ class Prefilled(Struct, frozen=True, tag=8):
 
 
 class Wanted(Struct, frozen=True, tag=9):
-    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes."""
+    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes.
+
+    With `until` the answer comes later: when nobody waits for it any more.
+    """
 
     request: str
+    until: bool = False
 
 
 class Went(Struct, frozen=True, tag=10):
