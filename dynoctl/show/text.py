@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, Rung
 from dynoctl.plan.steps import Phase, Plan
+from dynoctl.show.environment import environment_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +44,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for number, phase in enumerate((phase for phase in plan.phases if phase.steps), start=1):
         yield f"{number}. {PHASE_TITLES[phase.name]}"
         yield from _phase_lines(phase)
+    yield from environment_lines(plan)
     yield ""
     yield summary(plan)
 

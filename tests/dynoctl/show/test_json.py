@@ -41,7 +41,7 @@ def test_a_plan() -> None:
         "why": "does not run yet",
         "interrupts": False,
     }
-    assert list(found["units"][0]) == ["node", "unit", "roles", "ports", "argv", "digest"]
+    assert list(found["units"][0]) == ["node", "unit", "roles", "ports", "argv", "gpus", "env", "digest"]
     assert found["units"][0]["ports"] == [2379, 2380]
 
 
