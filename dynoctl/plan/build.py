@@ -212,11 +212,13 @@ def _runtime(site: Site) -> Iterator[Step]:
         "not checked yet" if site.python_given else "not on the node yet",
         site.environment,
         site.root,
-        site.kit.requirements,
+        site.requirements,
         python=site.python_given,
         is_own=site.python_is_own,
         wheelhouse=wheelhouse,
         index_url=site.index_url,
+        extra_index_url=site.extra_index_url,
+        extras=site.extras,
     )
 
 

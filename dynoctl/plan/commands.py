@@ -46,6 +46,7 @@ def _(step: steps.MakeEnvironment) -> list[Action]:
             "python": step.python,
             "wheelhouse": step.wheelhouse,
             "index_url": step.index_url,
+            "extra_index_url": step.extra_index_url,
         }
     ]
 

@@ -107,6 +107,8 @@ class MakeEnvironment(Step):
     is_own: bool = False  # the very environment that runs dynoctl
     wheelhouse: str | None = None
     index_url: str | None = field(default=None, repr=False)
+    extra_index_url: str | None = field(default=None, repr=False)
+    extras: tuple[str, ...] = ()  # what the node's units need besides: vllm, nixl, …
 
     @property
     def title(self) -> str:
@@ -115,7 +117,8 @@ class MakeEnvironment(Step):
         if self.python:
             return f"check the environment of {self.python}"
         source = "a wheelhouse" if self.wheelhouse else "a package index"
-        return f"build the Python environment from {source}"
+        more = f" with {', '.join(self.extras)}" if self.extras else ""
+        return f"build the Python environment{more} from {source}"
 
 
 @dataclass(frozen=True, slots=True)

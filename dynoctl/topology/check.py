@@ -24,7 +24,14 @@ RULES: tuple[Rule, ...] = (
     *(work.device, work.environment),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.whole_replicas, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
+    *(
+        gpus.shared_evenly,
+        gpus.whole_replicas,
+        gpus.within_the_node,
+        gpus.named,
+        gpus.chosen_by_name,
+        gpus.one_build,
+    ),
 )
 
 

