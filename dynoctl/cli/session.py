@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from dynoctl.errors import TopologyError
 from dynoctl.plan.build import build
 from dynoctl.plan.former import Former, former, without_doubles
 from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.models import needs
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
@@ -93,6 +95,7 @@ class Session:
                 None if each.known_as == each.machine.name else each.known_as,
                 thorough,
                 hardware=each.machine.name in with_vllm,
+                models=tuple(need.place for need in needs(self.target.topology, each.machine.name)),
             )
             for each in places
         }
@@ -140,7 +143,7 @@ class Session:
         """What `up` would do."""
         observed = observed.with_beside()
         sites = self.sites(observed, offline=offline)
-        stamp = Stamp(getpass.getuser(), socket.gethostname(), now())
+        stamp = Stamp(getpass.getuser(), socket.gethostname(), now(), secrets.token_hex(16))
         return build(self.target.topology, sites, observed, stamp)
 
     def means(self, observed: Observed) -> Means:

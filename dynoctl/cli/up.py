@@ -89,7 +89,12 @@ class Run:
         execute(self.plan.only("leave"), fleet, self.means, events)
         # From here on the new topology counts; before, only the old one names the nodes that leave.
         known.remember(target.file, target.topology)
-        execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
+        execute(
+            self.plan.only("prepare", "offer", "stage", "withdraw", "stop", "services"),
+            fleet,
+            self.means,
+            events,
+        )
         for line in prove_services(self.plan, self._ask):
             shown.note(line)
         execute(self.plan.only("ray", "ray-join"), fleet, self.means, events)

@@ -52,6 +52,20 @@ def _(step: steps.MakeEnvironment) -> list[Action]:
 
 
 @actions.register
+def _(step: steps.FetchModel) -> list[Action]:
+    return [
+        {
+            "do": "fetch",
+            "path": step.path,
+            "host": step.host,
+            "port": step.port,
+            "files": [list(file) for file in step.files],
+            "token": step.token,
+        }
+    ]
+
+
+@actions.register
 def _(step: steps.RecordTopology) -> list[Action]:
     return [{"do": "write", "path": step.path, "content": step.content, "mode": 0o600}]
 

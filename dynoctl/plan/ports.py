@@ -17,6 +17,7 @@ STREAM_BASE = {"frontend": 7000, "processor": 7100, "router": 7200, "decode": 73
 # Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
 GATHER_BASE = 7500
 RAY_BASE = {"gcs": 7600, "node": 7700, "object": 7800, "agent": 7900}
+STAGE_BASE = 8100  # where a model is offered to other nodes while it is copied
 RANGE = 100
 
 

@@ -14,6 +14,9 @@ from dynoctl.plan.gpus import spelled
 PhaseName = Literal[
     "leave",
     "prepare",
+    "offer",
+    "stage",
+    "withdraw",
     "drain",
     "stop",
     "stop-ray",
@@ -119,6 +122,25 @@ class MakeEnvironment(Step):
         source = "a wheelhouse" if self.wheelhouse else "a package index"
         more = f" with {', '.join(self.extras)}" if self.extras else ""
         return f"build the Python environment{more} from {source}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchModel(Step):
+    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes);
+    empty where nobody asked what is lacking."""
+
+    model: str
+    path: str
+    source: str
+    host: str
+    port: int
+    files: tuple[tuple[str, int], ...]
+    token: str = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        whole = sum(count for _, count in self.files)
+        return f"copy {self.model} from {self.source}" + (f" ({size(whole)})" if self.files else "")
 
 
 @dataclass(frozen=True, slots=True)

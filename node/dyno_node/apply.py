@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dyno_node.environment import EnvironmentRefused, make
+from dyno_node.fetch import Fetch, FetchRefused
 from dyno_node.files import sync
 from dyno_node.request import BadRequest, Request, text
 
@@ -40,7 +41,7 @@ def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
         try:
             for answer in _carry_out(action, root, verbs):
                 yield {"action": number, **answer}
-        except (Refused, EnvironmentRefused) as refusal:
+        except (Refused, EnvironmentRefused, FetchRefused) as refusal:
             answer = {"ok": False, "error": str(refusal)}
             yield {"action": number, **answer}
         except OSError as error:
@@ -73,6 +74,12 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
                 index_url=action["index_url"],
                 extra_index_url=action["extra_index_url"],
             ):
+                yield {"progress": progress}
+        case "fetch":
+            folder = _plain(text(action, "path"))
+            for progress in Fetch(
+                action["host"], action["port"], action["token"], folder, action["files"]
+            ).run():
                 yield {"progress": progress}
         case "remove":
             path = _below(root, action["path"])

@@ -17,6 +17,7 @@ from dynoctl.plan.observed import NodeSeen, Observed, UnitSeen
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import (
     Artifact,
+    FetchModel,
     MakeEnvironment,
     Plan,
     ProveGone,
@@ -142,6 +143,8 @@ def _after(step: Step, seen: NodeSeen) -> NodeSeen:
             return replace(seen, have=seen.have | {step.artifact.place})
         case MakeEnvironment():
             return replace(seen, have=seen.have | {step.place})
+        case FetchModel():
+            return replace(seen, models=())
         case RecordTopology():
             return replace(seen, manifest=json.loads(step.content))
         case StartUnit():
