@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from pathlib import Path
 
 from dyno_runtime.openai.errors import ApiError, invalid
 from dyno_runtime.openai.messages import template_messages, template_tools, template_variables
 from dyno_runtime.openai.request import AnyRequest, ChatRequest
 from dyno_runtime.text.folder import BadModelFolder
+from dyno_runtime.text.hub import model_folder
 from dyno_runtime.text.load import TextModel, load
 from dyno_runtime.text.template import BadTemplate, TemplateRefused
 from dyno_runtime.text.tokenizer import LONG_CHARS
@@ -49,7 +49,7 @@ class Desk:
 
     async def _load(self, path: str) -> TextModel:
         try:
-            model = await asyncio.to_thread(load, Path(path).expanduser())
+            model = await asyncio.to_thread(lambda: load(model_folder(path)))
         except (BadModelFolder, BadTemplate) as error:
             log.error("%s", error)
             raise

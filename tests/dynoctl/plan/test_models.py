@@ -117,7 +117,8 @@ def test_a_name_of_the_hub_is_fetched_unless_that_is_forbidden() -> None:
     wanted = world.topology(text)
     plan = world.planned(wanted, nodes(wanted, n2=NOTHING))
     assert [line for line in plan.warnings if "etcd" not in line] == [
-        "n2 has no org/m in ~/.cache/huggingface/hub/models--org--m and fetches it at the start (9.0 GB are free there)"
+        "n2 has no org/m in ~/.cache/huggingface/hub/models--org--m and fetches it at the start "
+        "(9.0 GB are free there)"
     ]
     offline = world.topology(text, 'env.HF_HUB_OFFLINE="1"')
     assert refusal(offline, nodes(offline, n2=NOTHING)) == (
