@@ -92,11 +92,23 @@ def up(
 
 
 @app.command()
-def status(target: options.Target = None, overrides: options.Set = None, json: options.Json = False) -> int:
-    """Show every role: where it runs, how far it got, what holds it."""
-    from dynoctl.cli.status import status as verb
+def status(
+    target: options.Target = None,
+    overrides: options.Set = None,
+    prometheus: Annotated[
+        bool,
+        typer.Option(
+            "--prometheus", help="Only where Prometheus finds every process, for its file discovery."
+        ),
+    ] = False,
+    json: options.Json = False,
+) -> int:
+    """Show every role: where it runs, how far it got. Below, the last minute in figures."""
+    from dynoctl.cli import status as verbs
 
-    return verb(target, overrides or [], json=json)
+    if prometheus:
+        return verbs.targets(target, overrides or [])
+    return verbs.status(target, overrides or [], json=json)
 
 
 @app.command()

@@ -9,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dynoctl.bench import slo, validity
+from dynoctl.bench.counters import with_counters
 from dynoctl.bench.load import SEED, Load, points
 from dynoctl.bench.record import Point, Record, plain
 from dynoctl.cli import known
 from dynoctl.cli.bench_app import Asked
+from dynoctl.cli.bench_report import report
 from dynoctl.cli.bench_subject import Subject, subject
 from dynoctl.cli.session import now
 from dynoctl.errors import DynoctlError, Exit
@@ -145,11 +147,14 @@ class Run:
         measured = self.instrument.measure(job, shown.update)
         self.interrupted = measured.interrupted
         after = self.subject.snapshot()
-        evidence = validity.Evidence(load, measured.metrics, measured.samples, measured.cpu, before, after)
+        figures = with_counters(measured.metrics, before.counters, after.counters)
+        evidence = validity.Evidence(
+            load, figures, measured.samples, measured.cpu, before, after, measured.exact
+        )
         self.measured.append(
             Point(
                 load=load,
-                metrics=measured.metrics,
+                metrics=figures,
                 command=measured.command,
                 raw=raw,
                 started=started,
@@ -183,9 +188,8 @@ class Run:
             tell(self.record, self.folder, self.terminal, json=self.asked.json)
             save(self.folder, self.record)
             if self.asked.report and problem is None:
-                from dynoctl.show.bench.report import write
-
-                page = write(self.folder, self.record, self.terminal.warn)
+                tool = getattr(self.instrument, "environment", None)
+                page = report(self.folder, self.record, tool, self.terminal)
                 if not self.asked.json:
                     self.terminal.result(f"report      {page}")
         elif problem is not None and not any(self.folder.rglob("*.*")):

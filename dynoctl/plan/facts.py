@@ -17,7 +17,7 @@ from dynoctl.plan.fact import Fact
 from dynoctl.plan.fact import lines as _lines
 from dynoctl.plan.hardware import HARDWARE
 from dynoctl.plan.models import MODELS, question
-from dynoctl.plan.observed import Holder, NodeSeen, RoleHealth, UnitSeen
+from dynoctl.plan.observed import HEARTBEAT_STALE_S, Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 
 RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
@@ -155,11 +155,12 @@ LOCK = Fact("lock", 'x=; { read -r x < "$root/locks/$cluster"; } 2>/dev/null; pr
 
 
 def _units(text: str) -> dict[str, Any]:
-    """For each unit: state.json, health.json, and the stat lines of its process and its supervisor."""
+    """For each unit: state.json, health.json, figures.json, the stat lines of its process and its supervisor."""
     found = {}
     for entry in text.split(UNIT)[1:]:
-        name, health, state, stat, supervisor = [*entry.split(FIELD), "", "", "", ""][:5]
-        found[name] = (_document(state), _document(health), stat.strip(), supervisor.strip())
+        name, health, figures, state, stat, supervisor = [*entry.split(FIELD), "", "", "", "", ""][:6]
+        documents = (_document(state), _document(health), _document(figures))
+        found[name] = (*documents, stat.strip(), supervisor.strip())
     return {"units": found}
 
 
@@ -168,6 +169,8 @@ UNITS = Fact(
     'for d in "$base"/units/*/; do [ -d "$d" ] || continue; d=${d%/}\n'
     'x=; { read -r x < "$d/health.json"; } 2>/dev/null\n'
     f'printf \'{UNIT}%s{FIELD}%s{FIELD}\' "${{d##*/}}" "$x"\n'
+    'x=; { read -r x < "$d/figures.json"; } 2>/dev/null\n'
+    f"printf '%s{FIELD}' \"$x\"\n"
     'x=; { read -r x < "$d/state.json"; } 2>/dev/null; printf \'%s\' "$x"\n'
     f"{_STATS}; done",
     _units,
@@ -245,6 +248,7 @@ def _unit(
     name: str,
     state: Mapping[str, Any] | None,
     health: Mapping[str, Any] | None,
+    figures: Mapping[str, Any] | None,
     stat: str,
     supervisor_stat: str,
     *,
@@ -276,6 +280,8 @@ def _unit(
             up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
             exit=dict(state["exit"]) if state.get("exit") else None,
             problem=state.get("problem") or next(problems, None),
+            listens=tuple(int(port) for port in state["listens"]) if "listens" in state else None,
+            figures=_figures(figures, state, uptime_s) if alive else None,
             **said,
         )
     except _NONSENSE:
@@ -306,6 +312,17 @@ def _health(found: Mapping[str, Any], uptime_s: float) -> dict[str, Any]:
         return {}
 
 
+def _figures(
+    found: Mapping[str, Any] | None, state: Mapping[str, Any], uptime_s: float
+) -> dict[str, Any] | None:
+    """None where another process wrote them, or this one long ago."""
+    if found is None or found.get("pid") != state.get("pid"):
+        return None
+    beat_s = found.get("beat_s")
+    fresh = isinstance(beat_s, int | float) and uptime_s - beat_s <= HEARTBEAT_STALE_S
+    return dict(found) if fresh else None
+
+
 def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
     """None where nobody holds it: a lease runs out by the node's own clock, and with its boot."""
     until_s = (found or {}).get("until_s")
@@ -313,4 +330,12 @@ def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> H
         return None
     if until_s <= uptime_s:
         return None
-    return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})
+    words = {name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")}
+    return Holder(**words, process=_process(found.get("process")))
+
+
+def _process(found: Any) -> tuple[int, int, str]:
+    try:
+        return int(found["pid"]), int(found["starttime"]), str(found["scope"])
+    except _NONSENSE:
+        return 0, 0, ""

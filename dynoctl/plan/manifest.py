@@ -60,6 +60,7 @@ def unit_entry(spec: UnitSpec) -> dict[str, Any]:
         "listens": list(spec.listens),
         "digest": spec.digest,
         "parts": parts(spec),
+        **({"metrics": spec.metrics} if spec.metrics else {}),
     }
 
 
@@ -106,6 +107,7 @@ def recorded_units(seen: NodeSeen) -> tuple[UnitSpec, ...]:
             folder="",
             document={"listens": entry["listens"]},
             digest=entry["digest"],
+            metrics=entry.get("metrics"),
         )
         for name, entry in entries.items()
     )

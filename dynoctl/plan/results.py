@@ -69,6 +69,11 @@ class RoleState:
         return Rung.LISTENING if self.role in SERVICES else Rung.LOADED
 
     @property
+    def serves(self) -> bool:
+        """Whether requests come to it, so that a token can prove it."""
+        return self.role not in (*SERVICES, *PARTS)
+
+    @property
     def climbed(self) -> bool:
         """Whether only the proof by a token is missing."""
         return self.rung >= self.top

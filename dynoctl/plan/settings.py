@@ -6,15 +6,27 @@ The only file of dynoctl that imports the runtime, and of the runtime only its s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dyno_runtime import settings as runtime
+from dynoctl.plan.ports import SIDE_CHANNEL_BASE
 from dynoctl.plan.site import Site
 from dynoctl.plan.spans import parallel
+from dynoctl.plan.workers import is_vllm
 from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
-from dynoctl.topology.roles import Frontend, Router
+from dynoctl.topology.roles import Frontend, Planner, Router, Worker
 from dynoctl.topology.secret import reveal
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The TCP ports of one process: for peers, for clients, and for metrics where these are not at the last one."""
+
+    stream: int
+    http: int | None = None
+    metrics: int | None = None
 
 
 def services(topology: Topology, sites: Mapping[str, Site]) -> runtime.Services:
@@ -37,9 +49,7 @@ def process_settings(
     topology: Topology,
     process: Process,
     sites: Mapping[str, Site],
-    *,
-    stream_port: int,
-    http_port: int | None,
+    ports: Ports,
 ) -> runtime.ProcessSettings:
     """What this process is told."""
     site = sites[process.node]
@@ -49,13 +59,15 @@ def process_settings(
         unit=process.name,
         roles=process.roles,
         services=services(topology, sites),
-        stream=runtime.Endpoint(host=site.address, port=stream_port),
-        http=None if http_port is None else runtime.Endpoint(host=_listen_host(site), port=http_port),
+        stream=runtime.Endpoint(host=site.address, port=ports.stream),
+        http=None if ports.http is None else runtime.Endpoint(host=_listen_host(site), port=ports.http),
+        metrics=None if ports.metrics is None else runtime.Endpoint(host=site.address, port=ports.metrics),
         model=_model(topology, process),
         engine=_engine(topology, process),
         health_path=f"{site.unit_folder(process.name)}/health.json",
         http_workers=_http_workers(process),
         routing=_routing(topology, process),
+        planner=_planner(topology, process),
         disagg=runtime.Disagg(
             mode=topology.disagg.mode,
             max_local_prefill_length=topology.disagg.max_local_prefill_length,
@@ -63,6 +75,7 @@ def process_settings(
             prefill_timeout_s=topology.disagg.prefill_timeout_s,
         ),
         parallel=parallel(process, sites),
+        transfer=_transfer(topology, process, site),
     )
 
 
@@ -104,6 +117,25 @@ def _engine(topology: Topology, process: Process) -> runtime.Engine:
     )
 
 
+def _transfer(topology: Topology, process: Process, site: Site) -> runtime.Transfer | None:
+    """How this process's worker exchanges KV; None where it never does."""
+    worker = _worker(process)
+    if topology.disagg.mode == "off" or worker is None or not is_vllm(worker):
+        return None
+    # One port for each data parallel rank, which vLLM counts up from the first.
+    count = worker.worker.dp if worker.worker is not None else 1
+    ports = [site.ports.chosen(f"{process.name}.kv.{rank}", SIDE_CHANNEL_BASE) for rank in range(count)]
+    return runtime.Transfer(
+        connector=topology.disagg.connector,
+        side_channel=runtime.Endpoint(host=site.address, port=ports[0]),
+    )
+
+
+def shares_http(process: Process) -> bool:
+    """Whether other processes listen at its port for HTTP, too."""
+    return _http_workers(process) > 1
+
+
 def _http_workers(process: Process) -> int:
     return next((one.spec.workers for one in process.placements if isinstance(one.spec, Frontend)), 1)
 
@@ -115,3 +147,28 @@ def _routing(topology: Topology, process: Process) -> runtime.Routing:
             spec = placement.spec
             return runtime.Routing(spec.policy or policy, spec.max_waiting, spec.max_usage)
     return runtime.Routing(policy)
+
+
+def _planner(topology: Topology, process: Process) -> runtime.Planner:
+    """The defaults where no planner is in this process."""
+    spec = next((one.spec for one in process.placements if isinstance(one.spec, Planner)), None)
+    if spec is None:
+        return runtime.Planner()
+    named = [machine.gpus for machine in topology.machines.values() if machine.gpus is not None]
+    return runtime.Planner(
+        interval_s=spec.interval_s,
+        pull_s=spec.pull_s,
+        max_gpus=spec.max_gpus or sum(named) or runtime.Planner().max_gpus,
+        min_workers=spec.min_workers,
+        decode_gpus=_gpus(topology.roles.decode),
+        prefill_gpus=_gpus(topology.roles.prefill),
+        kv_up=spec.kv_up,
+        kv_down=spec.kv_down,
+        queue_up=spec.queue_up,
+        queue_down=spec.queue_down,
+    )
+
+
+def _gpus(workers: tuple[Worker, ...]) -> int:
+    """What one more worker would take: as much as the largest one of its role."""
+    return max((worker.gpus for worker in workers), default=1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from dyno_runtime import settings as runtime
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.ports import GATHER_BASE, RAY_BASE
+from dynoctl.plan.ports import DP_BASE, GATHER_BASE, RAY_BASE
 from dynoctl.plan.site import Site
 from dynoctl.topology.placement import Placement, Process
 
@@ -37,6 +37,7 @@ def parallel(process: Process, sites: Mapping[str, Site]) -> runtime.Parallel:
         rank=process.rank,
         head=_head(first, sites),
         lead=None if process.is_head else _lead(first, sites),
+        dp_port=_port(first, "dp", DP_BASE, sites) if worker.dp > 1 and len(first.nodes) > 1 else None,
     )
 
 
@@ -46,10 +47,15 @@ def _head(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoint |
         return _ray_head(placement, sites)
     if len(placement.nodes) == 1:
         return None
-    site = sites[placement.node]
-    use = f"{placement.role}-{placement.index}.gather"
-    port = site.ports.given.get(use) or site.ports.chosen(use, GATHER_BASE + placement.index)
-    return runtime.Endpoint(host=site.address, port=port)
+    port = _port(placement, "gather", GATHER_BASE, sites)
+    return runtime.Endpoint(host=sites[placement.node].address, port=port)
+
+
+def _port(placement: Placement, what: str, base: int, sites: Mapping[str, Site]) -> int:
+    """A port of a worker's head, the same whoever of its processes asks."""
+    book = sites[placement.node].ports
+    use = f"{placement.role}-{placement.index}.{what}"
+    return book.given.get(use) or book.chosen(use, base + placement.index)
 
 
 def _lead(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoint:

@@ -62,6 +62,7 @@ class UnitSpec:
     shown_env: tuple[tuple[str, str], ...] = ()  # its environment as people may see it: secrets are masked
     digest: str = ""
     worker: str = ""
+    metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
 
     @property
     def listens(self) -> tuple[int, ...]:
@@ -195,10 +196,11 @@ class PurgeServices(Step):
     python: str
     code: str
     settings_path: str
+    services: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        return "delete this cluster's keys and streams from the existing services"
+        return f"delete what this cluster keeps in the existing {' and '.join(self.services)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,16 +88,15 @@ def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
     for node, seen in ours.items():
         manifest = seen.manifest or {}
         services = manifest.get("topology", {}).get("services", {})
-        existing = any(
-            isinstance(services.get(name), dict) and services[name].get("url") for name in SERVICES
+        existing = tuple(
+            name for name in SERVICES if isinstance(services.get(name), dict) and services[name].get("url")
         )
         units = [name for name in seen.units if not _is_service(seen, name) and not _is_ray(seen, name)]
         if existing and units:
             runtime = manifest["runtime"]
             settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"
-            yield PurgeServices(
-                node, "etcd or NATS is not ours to stop", runtime["python"], runtime["code"], settings
-            )
+            why = f"{' and '.join(existing)}: not ours to stop"
+            yield PurgeServices(node, why, runtime["python"], runtime["code"], settings, existing)
             return
 
 
@@ -109,7 +108,7 @@ def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
                 folder = ray_folder(seen.root, cluster, known_as, unit)
                 yield RemoveSession(node, "it is of no use any more", folder, unit)
         entries = (seen.manifest or {}).get("units", {}).values()
-        ports = sorted({port for entry in entries for port in entry["listens"]})
+        ports = sorted({port for entry in entries for port in entry["listens"]} | seen.own_ports)
         yield ProveGone(
             node, "a stop that leaves something is no stop", cluster, tuple(ports), known_as=seen.known_as
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 from dynoctl.errors import Blocked
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.settings import process_settings, render
+from dynoctl.plan.ports import METRICS_BASE, STREAM_BASE
+from dynoctl.plan.settings import Ports, process_settings, render, shares_http
 from dynoctl.plan.site import Site
 from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
@@ -161,7 +162,9 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     site = sites[process.node]
     stream = _stream_port(process, site)
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
-    settings = process_settings(topology, process, sites, stream_port=stream, http_port=http)
+    metrics = _metrics_port(process, site, http)
+    settings = process_settings(topology, process, sites, Ports(stream, http, metrics))
+    side_channel = settings.transfer.side_channel.port if settings.transfer is not None else None
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
     services = {
@@ -172,11 +175,13 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
         "env": {name: reveal(value) for name, value in env.items()},
-        "listens": [port for port in (http, stream) if port is not None],
+        "listens": [port for port in (http, stream, metrics, side_channel) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
-    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
+    seen_at = None if metrics is None and http is None else f"{site.address}:{metrics or http}"
+    shown = _shown(process, env, sites)
+    return _finish(site, process.name, process.kinds, document, files=files, metrics=seen_at, **shown)
 
 
 def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
@@ -226,10 +231,19 @@ def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
 
 
 def _stream_port(process: Process, site: Site) -> int:
-    from dynoctl.plan.ports import STREAM_BASE
-
     first = process.placements[0]
     for placement in process.placements if process.is_head else ():
         if placement.stream_port is not None:
             return placement.stream_port
     return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)
+
+
+def _metrics_port(process: Process, site: Site, http_port: int | None) -> int | None:
+    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides.
+
+    A rank has none: its head counts for the whole worker.
+    """
+    if process.rank or (http_port is not None and not shares_http(process)):
+        return None
+    first = process.placements[0]
+    return site.ports.chosen(f"{process.name}.metrics", METRICS_BASE[first.role] + first.index)

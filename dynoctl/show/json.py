@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dynoctl.errors import DynoctlError
+from dynoctl.plan.figures import cluster_figures
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.results import Proof, RoleState, Rung, StepResult
 from dynoctl.plan.steps import Plan, UnitSpec
+from dynoctl.show import figures
 
 
 def document(value: Any) -> str:
@@ -69,18 +71,19 @@ def unit(spec: UnitSpec) -> dict[str, Any]:
         "gpus": list(spec.gpus),
         "env": dict(spec.shown_env),
         "digest": spec.digest,
+        "metrics": spec.metrics,
     }
 
 
 def state(found: RoleState, *, served: bool) -> dict[str, Any]:
     """One role of a cluster that runs. `rung` counts the readiness ladder from 0 (down) to 5 (serving)."""
-    rung = Rung.SERVING if served and found.rung is Rung.LOADED else found.rung
+    rung = Rung.SERVING if served and found.serves and found.rung is Rung.LOADED else found.rung
     return {
         "node": found.node,
         "unit": found.unit,
         "role": found.role,
         "rung": int(rung),
-        "of": int(Rung.SERVING if found.top is Rung.LOADED else found.top),
+        "of": int(Rung.SERVING if found.serves else found.top),
         "state": rung.name.lower(),
         "failed": found.failed,
         "note": found.note,
@@ -140,7 +143,14 @@ def outcome(
     )
 
 
-def status(cluster: str, observed: Observed, states: Sequence[RoleState], *, serving: bool) -> str:
+def status(
+    cluster: str,
+    observed: Observed,
+    states: Sequence[RoleState],
+    specs: Iterable[UnitSpec],
+    *,
+    serving: bool,
+) -> str:
     """A cluster as it is now."""
     return document(
         {
@@ -155,7 +165,28 @@ def status(cluster: str, observed: Observed, states: Sequence[RoleState], *, ser
                 **{node: error(failed) for node, failed in observed.failed.items()},
             },
             "roles": [state(each, served=serving) for each in states],
+            "figures": figures.document(cluster_figures(observed)),
+            "metrics": {f"{spec.node}/{spec.name}": spec.metrics for spec in specs if spec.metrics},
         }
+    )
+
+
+def targets(cluster: str, specs: Iterable[UnitSpec]) -> str:
+    """Where Prometheus finds every process, in the form that its file discovery reads."""
+    return document(
+        [
+            {
+                "targets": [spec.metrics],
+                "labels": {
+                    "cluster": cluster,
+                    "node": spec.node,
+                    "unit": spec.name,
+                    "roles": ",".join(spec.roles),
+                },
+            }
+            for spec in specs
+            if spec.metrics
+        ]
     )
 
 

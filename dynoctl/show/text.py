@@ -89,7 +89,7 @@ def ladder_cell(state: RoleState, *, served: bool = False) -> Text:
     """The rungs as dots: filled where climbed."""
     from rich.text import Text
 
-    top = Rung.SERVING if not state.top < Rung.LOADED else state.top
+    top = Rung.SERVING if state.serves else state.top
     reached = Rung.SERVING if served and state.climbed and top is Rung.SERVING else state.rung
     colour = "red" if state.failed or reached is Rung.DOWN else "green" if reached >= top else "yellow"
     return Text("●" * min(reached, top) + "○" * (top - min(reached, top)), style=colour)
@@ -100,8 +100,8 @@ def state_word(state: RoleState, *, served: bool = False) -> str:
     if state.failed:
         return "failed"
     if served and state.climbed:
-        return "serving" if state.top is Rung.LOADED else "up"
-    if state.climbed and state.top is Rung.LISTENING:
+        return "serving" if state.serves else "up"
+    if state.climbed and not state.serves:
         return "up"
     return state.rung.word
 

@@ -21,7 +21,7 @@ from dynoctl.topology.secret import Env, Url
 if TYPE_CHECKING:
     from dynoctl.topology.model import Topology
 
-FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router")
+FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router", "planner")
 Path = tuple[str | int, ...]
 
 
@@ -122,7 +122,9 @@ class Process:
     @property
     def roles(self) -> tuple[RoleName, ...]:
         """What it does, in the order of the ring; of a rank, what its worker does."""
-        return tuple(placement.role for placement in self.placements)
+        roles = [placement.role for placement in self.placements]
+        both = any(one.worker is not None and one.worker.role == "both" for one in self.placements)
+        return (*roles, "prefill") if both else tuple(roles)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -195,7 +197,9 @@ def placements(topology: Topology) -> tuple[Placement, ...]:
 
 def _placed(topology: Topology, role: RoleName) -> Iterator[Placement]:
     seen: dict[str, int] = {}
-    sharing = _sharing(topology) if role in FUSED and topology.roles.fused else {}
+    # One planner is enough for all of a frontend's processes; it is in the first of them.
+    follows = role in FUSED and role != "planner" and topology.roles.fused
+    sharing = _sharing(topology) if follows else {}
     for path, spec, nodes in _written(topology, role):
         workers = spec.workers if isinstance(spec, Frontend) else sharing.get(nodes[0], 1)
         for copy in range(spec.replicas * workers):
@@ -247,7 +251,7 @@ def _placement(
 
 
 def processes(topology: Topology) -> tuple[Process, ...]:
-    """Placements, with the i-th frontend, processor and router of a node in one process where `fused`.
+    """Placements, with the i-th of each fused role of a node in one process where `fused`.
 
     Workers that are larger than a node have one on each. Ray comes first, for workers stand on it.
     """

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if len(argv) == 2 and argv[0] == "offer":
         from dyno_node import offer
 
-        return offer.main(argv[1])
+        return offer.main(argv[1], lambda line: print(line, flush=True))
     try:
         if len(argv) != 1 or argv[0] not in VERBS:
             raise BadRequest(
@@ -76,12 +76,6 @@ def _stop(request: Request) -> Lines:
     yield stop(request)
 
 
-def _look(request: Request) -> Lines:
-    from dyno_node.look import look
-
-    yield look(request)
-
-
 def _watch(request: Request) -> Lines:
     from dyno_node.watch import watch
 
@@ -106,20 +100,15 @@ def _sweep(request: Request) -> Lines:
     yield sweep(request)
 
 
-def _backend(request: Request) -> Lines:
-    from dyno_node.systemd import backend
-
-    found = backend(want_linger=bool(request.get("linger")))
-    yield {"ok": True, "backend": found.name, "linger": found.linger, "why": found.why}
-
-
 def _apply(request: Request) -> Lines:
     from dyno_node.apply import apply
-    from dyno_node.start import start
-    from dyno_node.stop import stop
-    from dyno_node.sweep import sweep
 
-    return apply(request, {"start": start, "stop": stop, "sweep": sweep})
+    return apply(request, {verb: _only(VERBS[verb]) for verb in ("start", "stop", "sweep")})
+
+
+def _only(verb: Callable[[Request], Lines]) -> Callable[[Request], dict[str, Any]]:
+    """A verb with one answer as a call."""
+    return lambda request: next(verb(request))
 
 
 def _logs(request: Request) -> Lines:
@@ -137,12 +126,10 @@ def _lease(request: Request) -> Lines:
 VERBS: dict[str, Callable[[Request], Lines]] = {
     "start": _start,
     "stop": _stop,
-    "look": _look,
     "watch": _watch,
     "await": _await,
     "ask": _ask,
     "sweep": _sweep,
-    "backend": _backend,
     "apply": _apply,
     "lease": _lease,
     "logs": _logs,

@@ -6,13 +6,13 @@ as the very last thing, `.complete`. A folder without it is what a power loss le
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dyno_node import lock
 from dyno_node.defects import ASKED, defects, superfluous
 from dyno_node.files import sync
 from dyno_node.pip import EnvironmentRefused as EnvironmentRefused
@@ -52,8 +52,9 @@ def make(
         EnvironmentRefused: with what pip or python said last.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # a second builder waits here, then finds it whole
+    with lock.guard(
+        folder.parent / f"{folder.name}.lock"
+    ):  # a second builder waits here, then finds it whole
         complete = folder / ".complete"
         if complete.exists():
             return

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from dyno_node.request import Refused
+
 STREAMS = 4
 CHUNK_BYTES = 4 << 20
 SILENCE_S = 60.0  # a source that sends nothing for so long has failed once
@@ -28,7 +30,7 @@ FIRST_PAUSE_S = 0.25
 SAID_EVERY_S = 2.0
 
 
-class FetchRefused(Exception):
+class FetchRefused(Refused):
     """The files cannot be had; the message is a sentence for people."""
 
 

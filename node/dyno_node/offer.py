@@ -12,13 +12,20 @@ import json
 import re
 import sys
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 SILENCE_S = 60.0
+
+Say = Callable[[str], None]
 _RANGE = re.compile(r"bytes=(\d+)-")
+
+
+def _silent(line: str) -> None:
+    """Where nobody wants to know."""
 
 
 class Offer(ThreadingHTTPServer):
@@ -26,9 +33,10 @@ class Offer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, folder: Path, token: str) -> None:
+    def __init__(self, host: str, port: int, folder: Path, token: str, say: Say = _silent) -> None:
         self.folder = folder.resolve()
         self.token = token
+        self.say = say
         self._sums: dict[Path, str] = {}
         self._guards: dict[Path, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -46,7 +54,7 @@ class Offer(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """One line: receivers break off and come again."""
-        print(f"{client_address}: {sys.exc_info()[1]!r}", flush=True)
+        self.say(f"{client_address}: {sys.exc_info()[1]!r}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,13 +113,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """A line a request, without the name of a resolver in it."""
-        print(f"{self.client_address[0]} {format % args}", flush=True)
+        self.server.say(f"{self.client_address[0]} {format % args}")
 
 
-def main(path: str) -> int:
-    """Serve until a signal ends the process."""
+def main(path: str, say: Say) -> int:
+    """Serve until a signal ends the process; `say` gets a line a request."""
     told = json.loads(Path(path).read_text())
-    with Offer(told["host"], told["port"], Path(told["path"]), told["token"]) as server:
-        print(f"offering {told['path']} on {told['host']}:{told['port']}", flush=True)
+    with Offer(told["host"], told["port"], Path(told["path"]), told["token"], say) as server:
+        say(f"offering {told['path']} on {told['host']}:{told['port']}")
         server.serve_forever()
     return 0

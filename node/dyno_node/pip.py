@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dyno_node.request import Refused
+
 SHOWN_MB = 20  # a download that takes a while is worth a line
 
 _DOWNLOAD = re.compile(r"\s*Downloading (?:\S*/)?([A-Za-z0-9_.]+)-\S+ \(([0-9.]+) ([MG])B\)")
 _NO_CPU_BUILD = re.compile(r"No matching distribution found for (torch\S*==\S+\+cpu)")
 
 
-class EnvironmentRefused(Exception):
+class EnvironmentRefused(Refused):
     """The environment cannot be made or used; the message is a sentence for people."""
 
 

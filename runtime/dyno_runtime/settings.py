@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 T = TypeVar("T")
-RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
+RoleName = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 DisaggMode = Literal["off", "always", "conditional"]
 PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin", "random", "similar"]
 
@@ -69,12 +69,29 @@ class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefill_timeout_s: float = 30.0
 
 
+class Planner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the planner wishes for more or fewer workers; docs/planner.md has the rules and where the defaults come
+    from. KV loads are parts of 1, queue lengths are tasks, GPUs those of one worker."""
+
+    interval_s: float = 30.0
+    pull_s: float = 1.0
+    max_gpus: int = 8
+    min_workers: int = 1
+    decode_gpus: int = 1
+    prefill_gpus: int = 1
+    kv_up: float = 0.9
+    kv_down: float = 0.5
+    queue_up: float = 0.5
+    queue_down: float = 0.2
+
+
 class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker is spread over GPUs and nodes: `tp` × `pp` × `dp` GPUs on `nodes` nodes, the head first.
 
     `rank` is this process's node among them, 0 the head. With more than one node, and always on Ray, `head` is where
     the engines of the nodes gather: with mp a port of the head's that they agree over, with Ray the Ray cluster.
-    `lead` is the head process itself, as the other ranks dial it.
+    `lead` is the head process itself, as the other ranks dial it. `dp_port` is where the head hands data parallel
+    replicas on other nodes their part.
     """
 
     tp: int = 1
@@ -85,6 +102,7 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: int = 0
     head: Endpoint | None = None
     lead: Endpoint | None = None
+    dp_port: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,11 +115,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One process: who it is, which roles it plays, whom it talks to.
-
-    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
-    not wait for them; it reports what it sees, and `dynoctl` compares.
-    """
+    """One process: who it is, which roles it plays, whom it talks to."""
 
     cluster: str
     node: str
@@ -121,7 +135,9 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disagg: Disagg = Disagg()
     parallel: Parallel = Parallel()
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
-    expects: dict[str, int] = {}
+    planner: Planner = Planner()
+    metrics: Endpoint | None = None  # where /metrics is, besides at `http`
+    measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0

@@ -21,7 +21,8 @@ PAUSES = {
     "node/dyno_node/lock.py": "flock has no time-out of its own",
     "node/dyno_node/start.py": "a lock that another process holds cannot be waited for with a deadline",
     "node/dyno_node/stop.py": "a lock that another process holds cannot be waited for with a deadline",
-    "runtime/dyno_runtime/roles/prefill.py": "not a wait: how often a claim on a task is prolonged",
+    "runtime/dyno_runtime/engine/vllm/engine.py": "vLLM tells by a flag that a child has died",
+    "runtime/dyno_runtime/roles/prefill.py": "no waits: how often a claim is prolonged, and the queue looked at",
     "runtime/dyno_runtime/roles/prefilling.py": "three things of different kinds that must all be there",
     "runtime/dyno_runtime/roles/process.py": "what is in flight is counted by the roles, each for itself",
 }
@@ -33,6 +34,7 @@ PURE = (
     "dyno_runtime.core",
     "dyno_runtime.wire",
     "dyno_runtime.openai",
+    "dyno_runtime.metrics",
 )
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 IMPURE_MODULES = {

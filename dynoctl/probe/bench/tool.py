@@ -42,6 +42,7 @@ class Measured:
     cpu: float | None = None
     interrupted: bool = False
     warm_errors: list[str] = field(default_factory=list)
+    exact: bool = True  # whether tokens are as the server counted them
 
 
 class Instrument(Protocol):

@@ -45,16 +45,22 @@ def head(record: Record) -> Iterator[str]:
 def spreads(point: Point) -> Table:
     """One point: how times and lengths are spread."""
     table = _table("", "AVG", "P50", "P90", "P99", "MIN", "MAX")
-    figures = point.metrics
-    for name, found in (
-        ("time to first token, ms", figures.ttft_ms),
-        ("inter-token latency, ms", figures.itl_ms),
-        ("request latency, ms", figures.latency_ms),
-        ("input tokens", figures.input_tokens),
-        ("output tokens", figures.output_tokens),
-    ):
-        table.add_row(name, *_cells(found))
+    for row in spread_cells(point):
+        table.add_row(*row)
     return table
+
+
+def spread_cells(point: Point) -> list[list[str]]:
+    """The rows of that table."""
+    figures = point.metrics
+    rows = {
+        "time to first token, ms": figures.ttft_ms,
+        "inter-token latency, ms": figures.itl_ms,
+        "request latency, ms": figures.latency_ms,
+        "input tokens": figures.input_tokens,
+        "output tokens": figures.output_tokens,
+    }
+    return [[name, *_cells(found)] for name, found in rows.items()]
 
 
 def _cells(found: Spread | None) -> list[str]:

@@ -112,6 +112,7 @@ class Engine(Protocol):
     async def prefill(self, job: Job) -> dict[str, Any] | None:
         """Compute the KV of the job's tokens, bring it where `job.kv` says, and say how decode finds it.
 
+        A `lease_s` in it says how long, from now on, it may be fetched.
         Cancelled, it forgets the job. Raises EngineError.
         """
 
@@ -170,4 +171,53 @@ class KvHolder(Protocol):
 
         The next call for that id is `generate`, with the KV or, if that never came, without; or `abort`. Raises
         EngineError.
+        """
+
+
+# ---- engines that count what they do -------------------------------------------------------------------
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """What an engine has besides, if parts of it are other processes."""
+
+    async def ended(self) -> str:
+        """Wait until one of them dies by itself; why, as a sentence. Nothing is told of its requests then."""
+
+
+@runtime_checkable
+class Transferring(Protocol):
+    """What an engine has besides, if it exchanges KV with others only where both agree on some terms."""
+
+    terms: dict[str, str]  # known once it is loaded
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What an engine did since `load`: each number only ever grows, and stays 0 where an engine never does that.
+
+    A token of a prompt has its KV from one of three sources: it was computed here, found in this engine's own cache,
+    or brought from another engine. A prompt that is computed again after a preemption counts again.
+    """
+
+    computed_tokens: int = 0
+    local_cache_hit_tokens: int = 0
+    external_kv_transfer_tokens: int = 0
+    preemptions: int = 0
+    kv_sent_bytes: int = 0
+    kv_received_bytes: int = 0
+    kv_transfers: int = 0  # that brought KV here
+    failed_kv_transfers: int = 0
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What an engine has besides, if it counts. Both are asked every few seconds, and are cheap."""
+
+    def totals(self) -> Totals:
+        """What it did so far; all 0 before `load`."""
+
+    def take_waits(self) -> list[float]:
+        """How long each request whose prefill began since the last call had waited for that, in seconds.
+
+        Of at most the last few thousand; whoever never asks must not make it grow.
         """

@@ -33,6 +33,15 @@ def make_engine(
     return make(settings, hash_blocks, model_path)
 
 
+def engine_for(settings: ProcessSettings, hash_blocks: HashBlocks) -> Engine:
+    """The engine of a process, not loaded yet. Raises EngineError."""
+    if settings.engine.kind != "vllm":
+        return make_engine(settings.engine, hash_blocks, settings.model.path)
+    make: Callable[[ProcessSettings, HashBlocks], Engine]
+    make = importlib.import_module("dyno_runtime.engine.vllm.engine").VllmEngine
+    return make(settings, hash_blocks)
+
+
 def make_rank(settings: ProcessSettings) -> RankEngine:
     """This rank's part of an engine whose head is another process, not loaded yet. Raises EngineError."""
     if settings.engine.kind != "vllm":

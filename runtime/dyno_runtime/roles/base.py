@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from dyno_runtime.bus.base import Queue
+from dyno_runtime.bus.base import Queue, Store
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
+from dyno_runtime.metrics.kinds import Meter
+from dyno_runtime.roles.desk import Desk
 from dyno_runtime.roles.live import Live
+from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import Names
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Address, Choose, Chosen, Failure, LeaseId, Role
@@ -80,7 +83,15 @@ class Surroundings:
     queue_clear: asyncio.Event  # what an earlier life of the cluster left in the queue is gone
     live: Live  # what may be changed while the cluster runs
     names: Names  # what models are called
+    metering: Metering
+    store: Store
+    desk: Desk = field(default_factory=Desk)
     beside: Beside = field(default_factory=Beside)
+
+    @property
+    def meter(self) -> Meter:
+        """What roles count with."""
+        return self.metering.meter
 
     @property
     def place(self) -> str:
@@ -115,6 +126,9 @@ class Part:
 
     async def stop(self) -> None:
         """Cut what is left."""
+
+    def measure(self) -> None:
+        """Set the gauges, and the counters that are counted elsewhere: somebody looks at the metrics."""
 
     def view_changed(self) -> None:
         """Instances came, went or changed, or a model got or lost a name."""

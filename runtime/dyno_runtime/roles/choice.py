@@ -47,10 +47,13 @@ class Choice:
         "_queued",
         "_tokens",
         "_visit",
+        "amounts",
         "answer",
         "cached_tokens",
         "flight",
         "index",
+        "moments",
+        "seen_tokens",
         "shown_chars",
     )
 
@@ -61,6 +64,10 @@ class Choice:
         self.answer = answer
         self.cached_tokens = 0
         self.shown_chars = 0
+        # For the metrics: when each event of a stream came, how many tokens it had, and how many were counted.
+        self.moments: list[float] | None = [] if visit.timed else None
+        self.amounts: list[int] = []
+        self.seen_tokens = 0
         self._visit = visit
         self._echo = echo
         self._eager = eager
@@ -126,6 +133,9 @@ class Choice:
             logprobs, self._logprobs = self._logprobs[: answer.tokens - before], []
             tokens = tokens[: len(logprobs)]
         visit.alive()
+        if self.moments is not None and (said := answer.tokens - before):
+            self.moments.append(visit.progress_s)
+            self.amounts.append(said)
         if visit.stream:
             self._write(text, tokens, logprobs, cast("Finish | None", finish))
         else:

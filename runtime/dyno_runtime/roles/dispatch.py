@@ -6,6 +6,7 @@ that a router chooses, else, where no router answers, the next in turn.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ from dyno_runtime.core.blocks import block_hashes, salt
 from dyno_runtime.core.bytelevel import Decoder, encode
 from dyno_runtime.core.session import Session
 from dyno_runtime.core.view import View
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Surroundings
 from dyno_runtime.roles.flight import Flight, Order, Picked
 from dyno_runtime.roles.journey import Suspects
@@ -39,8 +41,11 @@ class Dispatcher:
 
     def __init__(self, around: Surroundings) -> None:
         self.suspects = Suspects()
+        self.now_s = asyncio.get_running_loop().time
         self.steering = Steering(around, self.suspects)
         self._around = around
+        self._retries = around.meter.values(names.RETRIES)
+        self._migrations = around.meter.values(names.MIGRATIONS)
         self._turn = 0
         self._seen: View | None = None
         self._workers: dict[str, dict[LeaseId, Instance]] = {}
@@ -57,6 +62,9 @@ class Dispatcher:
 
     def begun(self, order: Order) -> None:
         self.steering.begun(order.id)
+
+    def moved(self, failure: Failure, *, begun: bool) -> None:
+        (self._migrations if begun else self._retries).add(1, failure.code)
 
     def ended(self, order: Order) -> None:
         self.steering.ended(order.id)

@@ -26,7 +26,7 @@ from dyno_runtime.bus.exchange import Exchange, error_body
 from dyno_runtime.bus.http import HttpServer
 from dyno_runtime.core.session import Session
 from dyno_runtime.core.view import ready_counts
-from dyno_runtime.roles.api import Api
+from dyno_runtime.roles.api import GONE, Api
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.journey import Journey, Suspects
@@ -85,8 +85,11 @@ class Frontend(Part):
     def in_flight(self) -> int:
         return len(self._live) + self._api.in_flight
 
+    def measure(self) -> None:
+        self._api.measure()
+
     def view_changed(self) -> None:
-        self._api.catalog.changed()
+        self._api.view_changed()
 
     def drain(self) -> None:
         super().drain()
@@ -109,7 +112,10 @@ class Frontend(Part):
         if route is None and path.startswith("/v1/models/"):
             route = self._routes["/v1/models"]
         if route is None:
-            exchange.respond(404, error_body(f"there is no {path}", _KIND[404], "not_found"))
+            exchange.respond(
+                404,
+                error_body(f"there is no {path}; /openapi.json says what there is", _KIND[404], "not_found"),
+            )
         elif method != route[0] and not (method == "HEAD" and route[0] == "GET"):
             message = f"{path} takes {route[0]}, not {method}"
             body = error_body(message, _KIND[400], "method_not_allowed")
@@ -121,11 +127,13 @@ class Frontend(Part):
         exchange.respond(200, b'{"status":"alive"}')
 
     def _metrics(self, exchange: Exchange) -> None:
-        exchange.respond(200, self._api.figures.text(self.in_flight), (), b"text/plain; version=0.0.4")
+        self.around.metering.show(exchange)
 
     def _ready(self, exchange: Exchange) -> None:
         if self.draining:
             exchange.respond(503, b'{"status":"draining"}', (RETRY_AFTER,))
+        elif self.around.desk.state in ("loading", "failed"):
+            exchange.respond(503, b'{"status":"loading"}', (RETRY_AFTER,))
         else:
             exchange.respond(200, b'{"status":"ready"}')
 
@@ -144,10 +152,11 @@ class Frontend(Part):
             wanted.prompt.encode()
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             message = f"the body is not what /generate takes: {error}"
+            self._api.figures.refused(400, "bad_request")
             exchange.respond(400, error_body(message, _KIND[400], "bad_request"))
             return
         if self.draining:
-            _refuse(exchange, DRAINING)
+            self.refuse(exchange, DRAINING)
             return
         self._requests += 1
         ask = self._ask(wanted, exchange)
@@ -192,6 +201,19 @@ class Frontend(Part):
         """A request was answered, or its client went away."""
         self._live.discard(visit)
 
+    def answered(self, seconds: float) -> None:
+        """It was answered, after this time."""
+        self._api.figures.answered(seconds)
+
+    def refuse(self, exchange: Exchange, failure: Failure) -> None:
+        """Answer with this failure."""
+        self._api.figures.refused(_STATUS.get(failure.code, 503), failure.code)
+        _refuse(exchange, failure)
+
+    def deserted(self) -> None:
+        """Its client left."""
+        self._api.figures.refused(GONE, None)
+
 
 class _Visit:
     """One client's request: gathers the text, answers once, and lets go of everything when the client leaves."""
@@ -206,6 +228,7 @@ class _Visit:
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
         self._whole = False
+        self._arrived_s = asyncio.get_running_loop().time()
         frontend.arrived(self)
 
     def travel(self, call: Call | None, timeout_s: float) -> None:
@@ -228,8 +251,9 @@ class _Visit:
         if self._leave_books():
             # A processor that dies between the last piece and its goodbye has answered.
             if failure is not None and not self._whole:
-                _refuse(self._exchange, failure)
+                self._frontend.refuse(self._exchange, failure)
             else:
+                self._frontend.answered(asyncio.get_running_loop().time() - self._arrived_s)
                 answer = {"worker_output": "".join(self._text), "request_id": self._request_id}
                 self._exchange.respond(200, msgspec.json.encode(answer), self._headers)
 
@@ -238,14 +262,16 @@ class _Visit:
         if self._leave_books():
             if self._call is not None:
                 self._call.cancel()
-            _refuse(self._exchange, failure)
+            self._frontend.refuse(self._exchange, failure)
 
     def _expire(self, timeout_s: float) -> None:
         self.give_up(Failure("timeout", f"there was no answer within {timeout_s:g} s"))
 
     def _leave(self) -> None:
-        if self._leave_books() and self._call is not None:
-            self._call.cancel()
+        if self._leave_books():
+            self._frontend.deserted()
+            if self._call is not None:
+                self._call.cancel()
 
     def _leave_books(self) -> bool:
         if self._over:

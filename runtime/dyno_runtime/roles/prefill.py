@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from dyno_runtime.bus.base import CallFailed, Down, Refused, Work
-from dyno_runtime.engine.base import Engine, EngineError, Job
+from dyno_runtime.bus.calls import Answer
+from dyno_runtime.core.terms import mismatch
+from dyno_runtime.engine.base import Engine, EngineError, Job, Transferring
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.wire.codec import BadFrame, decode_task
-from dyno_runtime.wire.messages import Prefilled, PrefillTask, Wanted
+from dyno_runtime.wire.messages import Body, Prefilled, PrefillTask, Wanted
 
 log = logging.getLogger("dyno.prefill")
 
@@ -21,6 +25,7 @@ PULL_S = 1.0
 TELL_S = 3.0
 STILL_WORKING_S = 1.5
 LONGEST_PAUSE_S = 2.0
+LOOK_S = 2.0
 
 
 class Unreached(Exception):
@@ -39,6 +44,8 @@ class Prefill(Part):
         self._slots = asyncio.Semaphore(around.engine.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unreached = 0  # tasks in a row
+        self._pulled = around.meter.values(names.PREFILL_TASKS)
+        self._took = around.meter.histogram(names.PREFILL)
 
     @property
     def in_flight(self) -> int:
@@ -49,6 +56,24 @@ class Prefill(Part):
             return
         await self.around.engine_ready.wait()
         await self.around.queue_clear.wait()
+        watch = asyncio.get_running_loop().create_task(self._watch_depth())
+        try:
+            await self._pull()
+        finally:
+            watch.cancel()
+
+    async def _watch_depth(self) -> None:
+        """For the metrics; where the queue cannot be asked, there is no figure."""
+        depth = self.around.meter.values(names.PREFILL_QUEUE)
+        while True:
+            try:
+                depth.put(await self.around.queue.depth())
+            except (Down, Refused):
+                depth.values.clear()
+            await asyncio.sleep(LOOK_S)
+
+    async def _pull(self) -> None:
+        """Work off the queue until drained."""
         failures = 0
         while not self.draining:
             await self._slots.acquire()
@@ -90,14 +115,19 @@ class Prefill(Part):
         try:
             task = decode_task(work.data)
             log.info("pulled %s", task.request)
-            if await self._wanted(task):
-                await self._tell(task, await self._prefill(task))
+            prefilled = await self._prefill_while_wanted(task) if await self._wanted(task) else None
+            if prefilled is not None:
+                await self._tell(task, prefilled)
+            else:
+                self._pulled.add(1, "dropped")
             await work.ack()
         except BadFrame as error:
+            self._pulled.add(1, "dropped")
             log.warning("dropped a task: %s", error)
             await _quietly(work)
         except Unreached as error:
             self._unreached += 1
+            self._pulled.add(1, "given_back")
             log.warning("gave a task back: %s", error)
             await _give_back(work)
         except (Down, Refused) as error:
@@ -105,17 +135,42 @@ class Prefill(Part):
             log.info("could not ack a task: %s", error)
         except asyncio.CancelledError:
             # This process ends; another one need not wait until the claim runs out.
+            self._pulled.add(1, "given_back")
             await _give_back(work)
             raise
         finally:
             beat.cancel()
 
+    async def _prefill_while_wanted(self, task: PrefillTask) -> Prefilled | None:
+        """None where nobody waits for it any more; then the engine is free at once."""
+        computing = asyncio.get_running_loop().create_task(self._prefill(task))
+        left = Answer()
+        watch = self.around.peers.open(task.reply_to, Wanted(task.request, until=True), left)
+        try:
+            either: list[asyncio.Future[Any]] = [computing, left.done]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not computing.done() and _is_over(left.done):
+                log.info("gave up %s: nobody waits for it any more", task.request)
+                return None
+            return await computing
+        finally:
+            watch.cancel()
+            computing.cancel()
+
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
+        if isinstance(self._engine, Transferring):
+            why = mismatch((task.kv or {}).get("terms", {}), self._engine.terms)
+            if why is not None:
+                return Prefilled(task.request, by, error=f"its KV cannot travel there: {why}")
+        begun_s = asyncio.get_running_loop().time()
         try:
             kv = await self._engine.prefill(_job(task))
         except EngineError as error:
+            self._pulled.add(1, "failed")
             return Prefilled(task.request, by, error=str(error))
+        self._pulled.add(1, "done")
+        self._took.observe(asyncio.get_running_loop().time() - begun_s)
         return Prefilled(task.request, by, kv=kv)
 
     async def _wanted(self, task: PrefillTask) -> bool:
@@ -142,6 +197,12 @@ class Prefill(Part):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_over(left: asyncio.Future[Body | None]) -> bool:
+    """A decode worker that cannot be reached for a moment may wait all the same."""
+    error = left.exception()
+    return error is None or (isinstance(error, CallFailed) and error.failure.code == "not_found")
 
 
 def _job(task: PrefillTask) -> Job:

@@ -29,6 +29,8 @@ STOP_S = 12.0
 AGAIN_S = 1.0
 # Of all RAM, Ray would take a third for objects; what engines hand one another through it is small.
 OBJECT_STORE_BYTES = 500_000_000
+# Whoever works on this Ray is stopped before it, so that there is nothing to drain.
+ENV = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
 
 
 class RayProcess:
@@ -77,7 +79,7 @@ class RayProcess:
         self._ray = await asyncio.create_subprocess_exec(
             *argv(settings),
             stdin=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "RAY_TMPDIR": settings.folder},
+            env={**os.environ, **ENV, "RAY_TMPDIR": settings.folder},
         )
         watch = asyncio.ensure_future(self._count())
         gone = asyncio.ensure_future(self._ray.wait())
@@ -157,6 +159,7 @@ def argv(settings: RayNode) -> list[str]:
     """The command that is this node. Ray's workers take free ports: fixed ones would meet those of another Ray."""
     head = f"{settings.head.host}:{settings.head.port}"
     place = ["--head", f"--port={settings.head.port}", "--include-dashboard=false", "--disable-usage-stats"]
+    place.append("--ray-client-server-port=0")  # none: nobody comes from outside
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
         *(place if settings.is_head else [f"--address={head}"]),

@@ -14,6 +14,7 @@ from dyno_runtime.bus.base import Reply
 from dyno_runtime.core.chooser import Chooser, Limits, Refusal
 from dyno_runtime.core.policies import Request
 from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.explaining import explained
 from dyno_runtime.roles.following import Following
@@ -46,6 +47,8 @@ class Router(Part):
         self._open: dict[str, tuple[str, float]] = {}  # the model, and when it is over at the latest
         self._replicas: set[LeaseId] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._now_s = asyncio.get_running_loop().time
+        self._asked_blocks = self._matched_blocks = self._routed = 0
         around.beside.router = self
 
     async def start(self) -> None:
@@ -81,9 +84,13 @@ class Router(Part):
         else:
             choice = chooser.choose(request)
         if isinstance(choice, Refusal):
+            self.around.meter.values(names.UNROUTED).add(1, choice.code)
             return Failure(choice.code, choice.why)
         if not choose.probe:
-            now_s = asyncio.get_running_loop().time()
+            self._routed += 1
+            self._asked_blocks += len(request.blocks)
+            self._matched_blocks += choice.matched
+            now_s = self._now_s()
             if request.id:
                 chooser.routed(request, choice, now_s)
                 self._open[request.id] = (request.model, now_s + self.around.settings.request_timeout_s)
@@ -95,13 +102,13 @@ class Router(Part):
         """Its first token came."""
         known = self._open.get(request)
         if known is not None and known[0] in self.choosers:
-            self.choosers[known[0]].begun(request, asyncio.get_running_loop().time())
+            self.choosers[known[0]].begun(request, self._now_s())
 
     def ended(self, request: str) -> None:
         """It is over."""
         known = self._open.pop(request, None)
         if known is not None and known[0] in self.choosers:
-            self.choosers[known[0]].ended(request, asyncio.get_running_loop().time())
+            self.choosers[known[0]].ended(request, self._now_s())
 
     def explain(self, choose: Choose) -> dict[str, Any]:
         """Where it would go, and how every worker stands; leaves no trace."""
@@ -114,6 +121,15 @@ class Router(Part):
 
     def _chooser_of(self, choose: Choose) -> Chooser | None:
         return self.choosers.get(choose.model or self.around.settings.model.name)
+
+    def measure(self) -> None:
+        meter = self.around.meter
+        meter.values(names.ROUTED).put(self._routed)
+        meter.values(names.ASKED_BLOCKS).put(self._asked_blocks)
+        meter.values(names.MATCHED_BLOCKS).put(self._matched_blocks)
+        meter.values(names.INDEX_BLOCKS).put(sum(len(one.index) for one in self.choosers.values()))
+        meter.values(names.FOLLOWED).put(len(self._following))
+        meter.values(names.UNROUTED)
 
     # ---- messages
 

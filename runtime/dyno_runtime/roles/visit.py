@@ -67,7 +67,13 @@ class Visit:
         text: TextModel,
         pump: Pump,
         over: Callable[[Visit, int], None],
+        arrived_s: float,
+        *,
+        measured: bool,
     ) -> None:
+        self.arrived_s = arrived_s
+        self.timed = measured and form.stream
+        self.reason: str | None = None  # why it was refused or failed
         self.head = head
         self.text = text
         self.pump = pump
@@ -160,6 +166,9 @@ class Visit:
         self._exchange.begin(200, SSE + self._headers())
 
     def _usage(self) -> Usage:
+        if len(self.choices) == 1:
+            only = self.choices[0]
+            return usage(self.prompt_tokens, only.answer.tokens, only.cached_tokens)
         said = sum(choice.answer.tokens for choice in self.choices)
         # A prompt is computed once for all of its choices.
         cached = {
@@ -183,6 +192,7 @@ class Visit:
         """End with this error."""
         if self._over is None:
             return
+        self.reason = error.code
         if self._begun:
             self._exchange.finish(error_event(error))
         else:
@@ -196,6 +206,8 @@ class Visit:
             choice.close()
         if over is not None:
             over(self, status)
+        # They point here, and circles have to be found to be freed.
+        self.choices = []
 
     def _leave(self) -> None:
         if self._over is not None:

@@ -117,11 +117,45 @@ def test_status_of_the_only_cluster_that_is_known(it: Cluster, first: Done) -> N
     assert not [line for line in lines if line != line.rstrip() and len(line) > 200]
 
 
+def test_status_shows_what_was_asked_for_in_the_last_minute(it: Cluster, first: Done) -> None:
+    url = f"http://127.0.0.1:{it.ports['http']}/generate"
+
+    def seen() -> bool:
+        urllib.request.urlopen(
+            urllib.request.Request(url, b'{"prompt": "a"}', {"content-type": "application/json"}), timeout=10
+        ).close()
+        lines = it.run("status").out.splitlines()
+        return any(line.startswith("last ") and " 0.0 requests/s" not in line for line in lines)
+
+    until(seen, "the minute tells of it")
+    figures = it.run("status", "--json").json["figures"]
+    assert figures["processes"] == 4
+    assert figures["request"]["count"] >= 1
+    targets = it.run("status", "--prometheus")
+    assert (targets.code, targets.err) == (0, "")
+    assert [one["labels"]["unit"] for one in targets.json] == [
+        "frontend-0",
+        "decode-0",
+        "decode-1",
+        "prefill-0",
+    ]
+    with urllib.request.urlopen(f"http://{targets.json[1]['targets'][0]}/metrics", timeout=10) as answer:
+        assert b"dyno_engine_ready 1" in answer.read()
+
+
 def test_status_as_json(it: Cluster, first: Done) -> None:
     done = it.run("status", "life", "--json")
     assert (done.code, done.err) == (0, "")
     found = done.json
-    assert list(found) == ["cluster", "serving", "generation", "nodes", "roles"]
+    assert list(found) == [
+        "cluster",
+        "serving",
+        "generation",
+        "nodes",
+        "roles",
+        "figures",
+        "metrics",
+    ]
     assert (found["cluster"], found["serving"], found["generation"]) == ("life", True, 1)
     assert list(found["nodes"]["local"]) == ["hostname", "generation", "lock"]
     assert found["nodes"]["local"]["lock"] is None

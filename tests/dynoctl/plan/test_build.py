@@ -52,8 +52,8 @@ def test_a_first_up_prepares_then_starts_services_then_roles() -> None:
             "roles",
             [
                 "start frontend-0 on port 8000, 7000",
-                "start decode-0 on port 7300",
-                "start decode-0 on port 7300",
+                "start decode-0 on port 7300, 7800",
+                "start decode-0 on port 7300, 7800",
             ],
         ),
     ]
@@ -237,7 +237,7 @@ def test_ports_of_a_node_that_was_renamed_are_no_strangers() -> None:
     observed = up(topology(TWO))
     same_machine = replace(observed.nodes["n2"], node="n3", units={}, manifest=None)
     both = Observed({"n2": observed.nodes["n2"], "n3": same_machine}).with_beside()
-    assert both.nodes["n3"].own_ports == observed.nodes["n2"].own_ports == frozenset({7300})
+    assert both.nodes["n3"].own_ports == observed.nodes["n2"].own_ports == frozenset({7300, 7800})
     elsewhere = replace(same_machine, hostname="another")
     assert (
         Observed({"n2": observed.nodes["n2"], "n3": elsewhere}).with_beside().nodes["n3"].own_ports
@@ -370,8 +370,8 @@ def test_chosen_ports_step_aside_for_strangers_at_the_first_up() -> None:
         "n1/etcd": (2380, 2381),
         "n1/nats": (4223,),
         "n1/frontend-0": (8000, 7000),
-        "n1/decode-0": (7301,),
-        "n2/decode-0": (7300,),
+        "n1/decode-0": (7301, 7800),
+        "n2/decode-0": (7300, 7800),
     }
 
 

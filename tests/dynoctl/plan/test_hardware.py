@@ -129,7 +129,7 @@ def test_every_worker_gets_gpus_of_its_own_and_the_network_that_peers_dial() -> 
         "UCX_NET_DEVICES": "mlx5_0:1,eth1",
     }
     assert env(plan, "n1/frontend-0") == {}
-    assert "n2: start decode-0 on port 7300, GPUs 0-3" in world.titles(plan)
+    assert "n2: start decode-0 on port 7300, 7800, GPUs 0-3" in world.titles(plan)
 
 
 def test_what_the_topology_says_about_the_network_wins() -> None:

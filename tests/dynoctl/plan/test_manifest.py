@@ -30,11 +30,11 @@ def test_a_manifest_holds_the_topology_the_ports_and_the_units_of_its_node() -> 
     assert (found["version"], found["cluster"], found["node"], found["generation"]) == (1, "c", "n2", 1)
     assert found["applied"] == {"who": "ada", "host": "laptop", "at": "2026-01-01T00:00:00Z"}
     assert parse(json.dumps(found["topology"]), "manifest") == wanted
-    assert found["ports"] == {"decode-0.stream": 7300}
+    assert found["ports"] == {"decode-0.metrics": 7800, "decode-0.stream": 7300}
     assert found["runtime"]["code"] == "/home/u/.dynoctl/code/0b"
     assert found["runtime"]["node_program"] == "/home/u/.dynoctl/node-0a.pyz"
     assert list(found["units"]) == ["decode-0"]
-    assert found["units"]["decode-0"]["listens"] == [7300]
+    assert found["units"]["decode-0"]["listens"] == [7300, 7800]
 
 
 def test_a_manifest_reads_back_as_it_was_meant() -> None:

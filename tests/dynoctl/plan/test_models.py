@@ -136,7 +136,7 @@ def test_a_model_is_copied_from_the_node_that_has_it() -> None:
     plan = world.planned(wanted, nodes(wanted, n1=NOTHING, n3=part))
     phases = {phase.name: [(step.node, step.title) for step in phase.steps] for phase in plan.phases}
     offer = next(step.unit for step in plan.phase("offer").steps if isinstance(step, StartUnit))
-    assert phases["offer"] == [("n2", f"start {offer.name} on port 8100")]
+    assert phases["offer"] == [("n2", f"start {offer.name} on port 8800")]
     assert phases["stage"] == [
         ("n1", "copy /models/m from n2 (5.0 GB)"),
         ("n3", "copy /models/m from n2 (5.0 GB)"),
@@ -166,7 +166,7 @@ def test_an_offer_that_a_run_left_behind_is_ended() -> None:
     again = world.planned(wanted, stale)
     assert [step.title for step in again.phase("offer").steps] == [
         f"stop {left.name} and forget it",
-        f"start {left.name} on port 8100",
+        f"start {left.name} on port 8800",
     ]
     assert again.phase("stop").steps == ()
     done = nodes(wanted)

@@ -166,7 +166,7 @@ def shown(plan: Plan, observed: Observed) -> str:
             *(text.state_line(state) for state in states),
             out.getvalue(),
             show_json.plan(plan),
-            show_json.status("c", observed, states, serving=False),
+            show_json.status("c", observed, states, plan.units, serving=False),
             show_json.outcome(plan, states, proofs, results, "http://a:1", 1.0),
             show_json.teardown(plan, results),
             repr(plan.services),

@@ -48,7 +48,7 @@ def test_a_span_is_a_head_and_a_rank_on_each_further_node() -> None:
     assert list(found) == ["n1/etcd", "n1/nats", "n1/frontend-0", "n1/decode-0", "n2/decode-0-rank1"]
     assert (head.roles, rank.roles) == (("decode",), ("rank",))
     assert (head.worker, rank.worker) == ("n1/decode-0", "n1/decode-0")
-    gather = runtime.Endpoint("10.0.0.1", 7500)
+    gather = runtime.Endpoint("10.0.0.1", 8300)
     assert settings(head).parallel == runtime.Parallel(tp=4, nodes=2, head=gather)
     lead = runtime.Endpoint("10.0.0.1", 7300)
     assert settings(rank).parallel == runtime.Parallel(tp=4, nodes=2, rank=1, head=gather, lead=lead)
@@ -69,7 +69,7 @@ def test_each_process_has_the_environment_of_its_node_and_its_own_address_and_gp
     assert mp["n1/frontend-0"] == ["one", None, None, None, None]
     assert ray["n2/ray-decode-0"] == ["two", None, "10.0.0.2", "0,1", None]
     assert ray["n2/ray-decode-1"] == ["two", None, "10.0.0.2", "2", None]
-    assert ray["n2/decode-1"] == ["two", None, "10.0.0.2", "2", "10.0.0.2:7601"]
+    assert ray["n2/decode-1"] == ["two", None, "10.0.0.2", "2", "10.0.0.2:8401"]
 
 
 def test_a_worker_on_ray_has_a_ray_cluster_of_its_own_on_the_nodes_of_its_span() -> None:
@@ -80,17 +80,17 @@ def test_a_worker_on_ray_has_a_ray_cluster_of_its_own_on_the_nodes_of_its_span()
         for name, one in rays.items()
     }
     assert told == {
-        "n1/ray-decode-0": (True, "10.0.0.1:7600", 2, 2),
-        "n2/ray-decode-0": (False, "10.0.0.1:7600", 2, 2),
-        "n2/ray-decode-1": (True, "10.0.0.2:7601", 2, 1),
-        "n3/ray-decode-1": (False, "10.0.0.2:7601", 2, 1),
+        "n1/ray-decode-0": (True, "10.0.0.1:8400", 2, 2),
+        "n2/ray-decode-0": (False, "10.0.0.1:8400", 2, 2),
+        "n2/ray-decode-1": (True, "10.0.0.2:8401", 2, 1),
+        "n3/ray-decode-1": (False, "10.0.0.2:8401", 2, 1),
     }
-    assert found["n2/ray-decode-0"].listens == (7700, 7800, 7900)
-    assert found["n2/ray-decode-1"].listens == (7601, 7701, 7801, 7901)
+    assert found["n2/ray-decode-0"].listens == (8500, 8600, 8700)
+    assert found["n2/ray-decode-1"].listens == (8401, 8501, 8601, 8701)
     assert len({one.folder for one in rays.values()}) == 4
-    assert found["n1/decode-0"].document["env"]["RAY_ADDRESS"] == "10.0.0.1:7600"
-    assert found["n2/decode-1"].document["env"]["RAY_ADDRESS"] == "10.0.0.2:7601"
-    head = runtime.Endpoint("10.0.0.2", 7601)
+    assert found["n1/decode-0"].document["env"]["RAY_ADDRESS"] == "10.0.0.1:8400"
+    assert found["n2/decode-1"].document["env"]["RAY_ADDRESS"] == "10.0.0.2:8401"
+    head = runtime.Endpoint("10.0.0.2", 8401)
     assert settings(found["n2/decode-1"]).parallel == runtime.Parallel(
         tp=2, executor="ray", nodes=2, head=head
     )

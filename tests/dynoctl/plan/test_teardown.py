@@ -62,7 +62,7 @@ def test_reasons() -> None:
 def test_the_proof_looks_at_every_port_that_was_given() -> None:
     plan = teardown("c", up(topology(TWO)), KIT.node_program)
     proofs = {step.node: step.ports for step in plan.steps if isinstance(step, ProveGone)}
-    assert proofs == {"n1": (2379, 2380, 4222, 7000, 7300, 8000), "n2": (7300,)}
+    assert proofs == {"n1": (2379, 2380, 4222, 7000, 7300, 7800, 8000), "n2": (7300, 7800)}
 
 
 def test_a_newer_dynoctl_brings_its_node_program() -> None:
@@ -118,7 +118,7 @@ def test_existing_services_are_purged_once_before_anything_of_theirs_is_gone() -
     assert purge.node == "n1"
     assert purge.code == "/home/u/.dynoctl/code/0b"
     assert purge.settings_path == "/home/u/.dynoctl/clusters/c/n1/units/decode-0/settings.json"
-    assert purge.why == "etcd or NATS is not ours to stop"
+    assert purge.why == "etcd: not ours to stop"
 
 
 def test_services_of_our_own_are_not_purged() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from dyno_runtime import settings as runtime
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.steps import UnitSpec
+from dynoctl.probe.token import helped
 from tests.dynoctl.plan.world import ONE, TWO, empty, planned, topology
 
 BASE = "/home/u/.dynoctl/clusters/c/n1"
@@ -99,6 +100,7 @@ def test_the_settings_of_a_worker() -> None:
         model=runtime.Model(name="m"),
         engine=runtime.Engine(kind="hello", block_size=16, args={"a": 1, "b": 2}),
         health_path="/home/u/.dynoctl/clusters/c/n2/units/decode-0/health.json",
+        metrics=runtime.Endpoint(host="10.0.0.2", port=7800),
     )
 
 
@@ -131,8 +133,8 @@ def test_replicas_have_ports_one_after_the_other() -> None:
     assert listens == {
         "local/frontend-0": (8000, 7000),
         "local/frontend-1": (8001, 7001),
-        "local/decode-0": (9000,),
-        "local/decode-1": (9001,),
+        "local/decode-0": (9000, 7800),
+        "local/decode-1": (9001, 7801),
     }
 
 
@@ -200,12 +202,23 @@ def test_the_workers_of_a_frontend_share_its_port_and_each_has_a_processor_and_a
     assert {name: (spec.roles, spec.listens) for name, spec in units.items()} == {
         f"local/frontend-{index}": (
             ("frontend", "processor", "router") if index < 3 else ("frontend", "processor"),
-            (8000 + index // 3, 7000 + index),
+            (8000 + index // 3, 7000 + index, 7500 + index),
         )
         for index in range(6)
     }
     assert {settings(spec).http_workers for spec in units.values()} == {3}
     assert settings(found["local/decode-0"]).http_workers == 1
+
+
+def test_a_worker_of_both_roles_is_one_process() -> None:
+    text = ONE.replace("decode: {}", "decode: [{role: both}, {}]") + "disagg: {mode: always}\n"
+    found = specs(text)
+    assert {name: spec.roles for name, spec in found.items() if "decode" in spec.roles} == {
+        "local/decode-0": ("decode", "prefill"),
+        "local/decode-1": ("decode",),
+    }
+    assert settings(found["local/decode-0"]).roles == ("decode", "prefill")
+    assert helped(topology(text)) == {("local", "decode-0"), ("local", "decode-1")}
 
 
 def test_workers_that_are_not_fused_are_frontends_alone() -> None:

@@ -41,8 +41,17 @@ def test_a_plan() -> None:
         "why": "does not run yet",
         "interrupts": False,
     }
-    assert list(found["units"][0]) == ["node", "unit", "roles", "ports", "argv", "gpus", "env", "digest"]
+    assert list(found["units"][0]) == [
+        *("node", "unit", "roles", "ports", "argv", "gpus", "env", "digest", "metrics"),
+    ]
     assert found["units"][0]["ports"] == [2379, 2380]
+    assert [one["metrics"] for one in found["units"]] == [
+        None,
+        None,
+        "10.0.0.1:8000",
+        "10.0.0.1:7800",
+        "10.0.0.2:7800",
+    ]
 
 
 def test_a_plan_without_changes() -> None:
@@ -102,8 +111,14 @@ def test_a_status() -> None:
         {"n1": empty("n1", manifest={"generation": 3}, lock=lock), "n2": empty("n2")},
         {"n3": Unreachable("n3", "no answer", next="ping n3")},
     )
-    found = read(show_json.status("c", observed, [DECODE], serving=True))
-    assert list(found) == ["cluster", "serving", "generation", "nodes", "roles"]
+    found = read(show_json.status("c", observed, [DECODE], planned(topology(TWO)).units, serving=True))
+    assert list(found) == ["cluster", "serving", "generation", "nodes", "roles", "figures", "metrics"]
+    assert found["figures"] is None
+    assert found["metrics"] == {
+        "n1/frontend-0": "10.0.0.1:8000",
+        "n1/decode-0": "10.0.0.1:7800",
+        "n2/decode-0": "10.0.0.2:7800",
+    }
     assert found["generation"] == 3
     assert found["nodes"] == {
         "n1": {
@@ -114,6 +129,15 @@ def test_a_status() -> None:
         "n2": {"hostname": "n2", "generation": 0, "lock": None},
         "n3": {"error": "n3: no answer", "detail": [], "next": "ping n3"},
     }
+
+
+def test_targets_are_what_the_file_discovery_of_prometheus_reads() -> None:
+    found = read(show_json.targets("c", planned(topology(TWO)).units))
+    assert found[0] == {
+        "targets": ["10.0.0.1:8000"],
+        "labels": {"cluster": "c", "node": "n1", "unit": "frontend-0", "roles": "frontend,processor,router"},
+    }
+    assert [one["targets"] for one in found[1:]] == [["10.0.0.1:7800"], ["10.0.0.2:7800"]]
 
 
 def test_a_teardown() -> None:

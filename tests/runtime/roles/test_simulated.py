@@ -27,6 +27,7 @@ from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.members import Members
+from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import Names
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.router import Router
@@ -107,6 +108,7 @@ class Member:
         self.around = Surroundings(
             settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker, "hello"), rng, engine,
             asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
+            Metering(settings, lambda: None), MemoryStore(sim.kv),
         )  # fmt: skip
         self.around.engine_ready.set()
         self.around.queue_clear.set()

@@ -19,6 +19,7 @@ from tests.servers import wait_for
 
 pytestmark = pytest.mark.servers
 
+IN_FLIGHT = 'dyno_requests_in_flight{role="frontend"}'
 SLOW = {"speedup": 1, "step_base_s": 0.01, "step_seq_s": 0.0}
 
 
@@ -64,7 +65,7 @@ def test_fifty_streams_survive_the_death_of_a_worker_unchanged(mocks: Cluster):
 
     with ThreadPoolExecutor(50) as pool:
         running = [pool.submit(one, number) for number in range(50)]
-        wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 50, "50 in flight")
+        wait_for(lambda: figures(front)[IN_FLIGHT] == 50, "50 in flight")
         time.sleep(0.4)  # so that they are in the middle
         victim.end(signal.SIGKILL)
         after = [future.result(60) for future in running]
@@ -75,7 +76,7 @@ def test_fifty_streams_survive_the_death_of_a_worker_unchanged(mocks: Cluster):
         assert after[number].text() == undisturbed[number].text(), number
         assert after[number].finish() == "length"
         assert after[number].events[-1]["usage"]["completion_tokens"] == 120
-    assert figures(front)["dyno_requests_in_flight"] == 0
+    assert figures(front)[IN_FLIGHT] == 0
 
 
 def test_a_client_that_leaves_frees_the_engine(mocks: Cluster):
@@ -88,12 +89,12 @@ def test_a_client_that_leaves_frees_the_engine(mocks: Cluster):
         return [told["workers"][0][name] for name in ("running", "waiting", "usage")]
 
     socks = [half_open(front, {"messages": messages("hi"), "max_tokens": 2000, "n": 2}) for _ in range(5)]
-    wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 5, "5 in flight")
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 5, "5 in flight")
     wait_for(lambda: load()[0] == 10, "10 jobs run")
     for sock in socks:
         assert b"200 OK" in sock.recv(1000)
         sock.close()
-    wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 0, "nobody in flight", 2)
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 0, "nobody in flight", 2)
     wait_for(lambda: load() == [0, 0, 0], "engine and KV are free", 2)
     assert figures(front)['dyno_requests_total{status="499"}'] == 5
 
@@ -128,6 +129,52 @@ def test_a_worker_may_serve_both_roles(mocks: Cluster):
     told = [chat(front.url, f"prompt number {number}", max_tokens=9, seed=1) for number in range(8)]
     assert {one.headers["x-dyno-prefill"].split(":")[0] for one in told} == {"remote"}
     assert {one.json["usage"]["completion_tokens"] for one in told} == {9}
+
+
+def test_prompts_that_grow_are_prefilled_by_prefill_workers_and_decoded_by_the_others(mocks: Cluster):
+    """The reference's disaggregated case: each prompt is the one before and more."""
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    for node in ("node1", "node2"):
+        mocks.add(node, "decode")
+        mocks.add(node, "prefill")
+    mocks.ready()
+    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
+    told = [chat(front.url, "a few words more " * 8 * turn, max_tokens=5) for turn in range(1, 5)]
+    assert {one.headers["x-dyno-worker"] for one in told} <= {"node1/decode-0", "node2/decode-1"}
+    prefilled = {one.headers["x-dyno-prefill"] for one in told}
+    assert prefilled <= {"remote:node1/prefill-0", "remote:node2/prefill-1"}
+    # What the first of them left in the worker's cache is found again.
+    assert all(one.json["usage"]["prompt_tokens_details"]["cached_tokens"] > 100 for one in told[1:])
+
+
+def test_a_client_that_leaves_during_a_remote_prefill_frees_both_workers(mocks: Cluster):
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    mocks.add("node1", "decode", args=SLOW)
+    steps = {"max_num_seqs": 16, "max_num_batched_tokens": 16}  # 0.3 s each
+    slow = {"speedup": 1, "prefill_tokens_per_s": 50, "prefill_slots": 1, **steps}
+    prefill = mocks.add("node2", "prefill", args=slow)
+    mocks.ready()
+    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
+    # One is computed for half a minute, the other one waits in the queue.
+    body = {"messages": messages("x" * 1500), "max_tokens": 50}
+    socks = [half_open(front, body) for _ in range(2)]
+    wait_for(lambda: prefill.log.count("pulled") == 2, "the first one is pulled")
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 2, "both are in flight")
+    for sock in socks:
+        sock.close()
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 0, "nobody is in flight", 2)
+    wait_for(lambda: "gave up" in prefill.log, "the one that was computed is given up", 2)
+
+    def usage() -> float:
+        question = {"model": "mock-model", "messages": messages("hi")}
+        return float(post(front.url, "/debug/route", question).json["workers"][0]["usage"])
+
+    wait_for(lambda: usage() == 0, "decode's blocks are free", 2)
+    # The only slot would be taken for longer than anybody waits for a remote prefill.
+    after = chat(front.url, "again", max_tokens=1)
+    assert after.headers["x-dyno-prefill"] == "remote:node2/prefill-0"
 
 
 def test_each_model_has_its_own_prefill_workers(mocks: Cluster):
@@ -216,7 +263,7 @@ def test_too_much_is_refused_and_a_drain_lets_streams_end(mocks: Cluster):
         two = [
             pool.submit(chat, front.url, "hi", max_tokens=150, stream=True, ignore_eos=True) for _ in range(2)
         ]
-        wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 2, "2 in flight")
+        wait_for(lambda: figures(front)[IN_FLIGHT] == 2, "2 in flight")
         third = chat(front.url, "hi")
         assert (third.status, third.headers["retry-after"]) == (429, "1")
         front.send(signal.SIGTERM)
@@ -230,7 +277,7 @@ def test_a_worker_that_drains_gives_its_streams_away(mocks: Cluster):
     mocks.ready()
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(chat, front.url, "hi", max_tokens=200, stream=True, ignore_eos=True, seed=1)
-        wait_for(lambda: figures(front)["dyno_requests_in_flight"] == 1, "in flight")
+        wait_for(lambda: figures(front)[IN_FLIGHT] == 1, "in flight")
         other = mocks.add("node2", "decode", args=SLOW)
         wait_for(lambda: other.role().get("engine") == "ready" and front.sees(decode=2), "a second worker")
         assert leaving.end(signal.SIGTERM) == 0
@@ -292,5 +339,5 @@ def test_two_thousand_open_streams_and_idle_connections_are_cheap(mocks: Cluster
     assert asyncio.run(idle(1000)) <= 50_000
     told = asyncio.run(streams())
     assert [one for one in told if b"data: [DONE]" not in one] == []
-    assert figures(front)["dyno_requests_in_flight"] == 0
+    assert figures(front)[IN_FLIGHT] == 0
     assert request(f"{front.url}/ready", None, {}).status == 200

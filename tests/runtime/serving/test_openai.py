@@ -117,7 +117,7 @@ def test_models_and_the_description(mocks: Cluster):
         figures = answer.read().decode()
     assert 'dyno_requests_total{status="200"} 1' in figures
     assert "dyno_answer_tokens_total 3" in figures
-    assert "dyno_requests_in_flight 0" in figures
+    assert 'dyno_requests_in_flight{role="frontend"} 0' in figures
 
 
 REFUSED = [

@@ -1,7 +1,7 @@
 """The mock engine as roles see it: the machine on the event loop, with its loading and its futures.
 
-In: the engine's settings, the model's folder or none, the block hash. Out: `Engine` and `KvHolder`. Without a
-model folder its tokens are bytes, for the built-in tokenizer.
+In: the engine's settings, the model's folder or none, the block hash. Out: `Engine`, `KvHolder` and `Counting`.
+Without a model folder its tokens are bytes, for the built-in tokenizer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dyno_runtime.engine.base import (
     Job,
     OnKv,
     Stats,
+    Totals,
 )
 from dyno_runtime.engine.mock.answer import Words
 from dyno_runtime.engine.mock.args import Faults, read_args
@@ -26,7 +27,6 @@ from dyno_runtime.engine.mock.scheduler import Scheduler
 from dyno_runtime.engine.mock.vocabulary import words_of
 from dyno_runtime.settings import Engine as EngineSettings
 from dyno_runtime.wire.kv import BlockHash
-from dyno_runtime.wire.sampling import Sampling
 
 # An event loop's timers are as fine as a millisecond.
 EARLY_S = 0.0006
@@ -35,7 +35,18 @@ EARLY_S = 0.0006
 class MockEngine:
     """See the module. Raises EngineError on args that it does not know."""
 
-    capabilities = frozenset(Sampling.__struct_fields__)
+    capabilities = frozenset(
+        {
+            "ignore_eos",
+            "logprobs",
+            "max_tokens",
+            "min_tokens",
+            "seed",
+            "stop_token_ids",
+            "temperature",
+            "top_p",
+        }
+    )
 
     def __init__(
         self, settings: EngineSettings, hash_blocks: HashBlocks, model_path: str | None = None
@@ -115,6 +126,12 @@ class MockEngine:
             if self._machine is not None
             else Stats(0, total_blocks=self._args.kv_blocks)
         )
+
+    def totals(self) -> Totals:
+        return self._machine.totals() if self._machine is not None else Totals()
+
+    def take_waits(self) -> list[float]:
+        return self._machine.take_waits() if self._machine is not None else []
 
     async def close(self) -> None:
         if self._machine is not None:

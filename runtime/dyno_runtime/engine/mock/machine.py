@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from dyno_runtime.engine.base import (
     Output,
     Overloaded,
     Stats,
+    Totals,
 )
 from dyno_runtime.engine.mock.args import Faults
 from dyno_runtime.engine.mock.scheduler import Scheduler, Step
@@ -35,6 +36,7 @@ log = logging.getLogger("dyno.mock")
 
 MOST_LATE_S = 0.1  # what the machine was late by more than this is lost, not caught up
 DIED = 70
+WAITS_KEPT = 4096
 PREFILL_WEIGHT = 64  # so many prefill tokens are as much work for this process as one output
 
 Done = Callable[[dict[str, Any] | EngineError | None], None]
@@ -92,15 +94,22 @@ class Machine:
         self._expiries: dict[str, Handle] = {}
         self._counts: Counter[str] = Counter()
         self._told = 0
+        self._waits: deque[float] = deque(maxlen=WAITS_KEPT)
+        self._sent_bytes = self._received_bytes = self._transfers = self._failed_transfers = 0
 
     # ---- from outside ----------------------------------------------------------------------------------
 
     def generate(self, job: Job, emit: Emit | None = None) -> None:
         """See `Engine`."""
         self._reject()
-        if job.kv is not None and self.scheduler.find(job.id) is not None:
-            self._check_kv(job, job.kv)
+        brought = job.kv if self.scheduler.find(job.id) is not None else None
+        if brought is not None:
+            self._check_kv(job, brought)
         sequence = self.scheduler.submit(job)
+        sequence.waits_since_s = self._timers.time()
+        if brought is not None:
+            self._transfers += 1
+            self._received_bytes += brought.get("bytes", 0)
         if (expiry := self._expiries.pop(job.id, None)) is not None:
             expiry.cancel()
         if emit is not None:
@@ -113,6 +122,7 @@ class Machine:
         """Compute the job's KV and bring it to where `job.kv` says; then `done`. Raises EngineError."""
         self._reject()
         sequence = self.scheduler.submit(job, for_other=True)
+        sequence.waits_since_s = self._timers.time()
         sequence.doomed = self._hits("fail", self.faults.fail_every)
         self._dones[job] = done
         self._wake()
@@ -165,6 +175,26 @@ class Machine:
         rate = self.args.prefill_tokens_per_s * self._factor / self.faults.slow
         return self.scheduler.stats(rate if isfinite(rate) else 0.0)
 
+    def totals(self) -> Totals:
+        """See `Counting`."""
+        scheduler = self.scheduler
+        return Totals(
+            computed_tokens=scheduler.computed_tokens,
+            local_cache_hit_tokens=scheduler.cached_tokens,
+            external_kv_transfer_tokens=scheduler.brought_tokens,
+            preemptions=scheduler.preemptions,
+            kv_sent_bytes=self._sent_bytes,
+            kv_received_bytes=self._received_bytes,
+            kv_transfers=self._transfers,
+            failed_kv_transfers=self._failed_transfers,
+        )
+
+    def take_waits(self) -> list[float]:
+        """See `Counting`."""
+        waits = list(self._waits)
+        self._waits.clear()
+        return waits
+
     def close(self) -> None:
         """Nothing happens any more."""
         self._closed = True
@@ -198,6 +228,7 @@ class Machine:
                     self._tell_kv()
                     self._busy = False
                     return
+                self._begun(self._step, now_s)
                 begun_s = max(self._due_s, now_s - MOST_LATE_S)
                 self._due_s = begun_s + self._step.duration_s * self.faults.slow / self._factor
             if self._due_s > now_s + self._early_s:
@@ -206,6 +237,12 @@ class Machine:
             step, self._step = self._step, None
             made += self._absorb(step)
         self._timers.call_soon(self._run)
+
+    def _begun(self, step: Step, now_s: float) -> None:
+        for sequence, _ in step.chunks:
+            if sequence.waits_since_s is not None:
+                self._waits.append(now_s - sequence.waits_since_s)
+                sequence.waits_since_s = None
 
     def _absorb(self, step: Step) -> int:
         """The step is over. Returns how much work that was, in outputs."""
@@ -281,8 +318,10 @@ class Machine:
         self.scheduler.end(sequence)
         self._wake()
         if self._hits("fail_transfer", self.faults.fail_transfer_every):
+            self._failed_transfers += 1
             done(EngineError("the mock engine was told to fail this transfer"))
         else:
+            self._sent_bytes += sent_bytes
             prompt = self.scheduler.fingerprint(job)
             done({"engine": "mock", "prompt": prompt, "cached_tokens": cached, "bytes": sent_bytes})
 

@@ -55,6 +55,7 @@ class Scheduler:
         self._ends: dict[int, list[Sequence]] = {}  # stretches by the step that they end with
         self._prefilled: list[Sequence] = []  # for others, in the step just absorbed
         self._step = 0
+        self.computed_tokens = self.cached_tokens = self.brought_tokens = self.preemptions = 0  # for `Totals`
 
     # ---- jobs come and go ------------------------------------------------------------------------------
 
@@ -141,7 +142,9 @@ class Scheduler:
         sequence.job, sequence.phase = job, Phase.WAITING
         if job.kv is not None:
             # All but the last token: the first token of the answer is made from that one, here.
-            self._compute(sequence, max(sequence.target - 1 - sequence.computed, 0))
+            brought = max(sequence.target - 1 - sequence.computed, 0)
+            self.brought_tokens += brought
+            self._compute(sequence, brought)
         self._ready[sequence] = None
         return sequence
 
@@ -218,6 +221,7 @@ class Scheduler:
             return False
         sequence.blocks = blocks
         sequence.computed = len(known) * size
+        self.cached_tokens += sequence.computed
         if sequence.cached is None and not sequence.made:
             sequence.cached = min(sequence.computed, len(sequence.job.tokens))
         return True
@@ -242,6 +246,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         """Take its blocks; it starts again, with the tokens that it has told as part of its prompt."""
         made = sequence.told(self._step)
+        self.preemptions += 1
         self._leave(sequence)
         self.cache.release(sequence.blocks)
         sequence.blocks, sequence.computed = [], 0
@@ -264,6 +269,7 @@ class Scheduler:
                 self._end_stretch(sequence)
         for sequence, tokens in step.chunks:
             if sequence in self._prefill:
+                self.computed_tokens += tokens
                 self._compute(sequence, tokens)
                 if not sequence.queued:
                     self._end_prefill(sequence, outputs)

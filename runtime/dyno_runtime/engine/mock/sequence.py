@@ -45,6 +45,7 @@ class Sequence:
         "phase",
         "stretch",
         "target",
+        "waits_since_s",
     )
 
     def __init__(self, job: Job, hashes: list[BlockHash], *, for_other: bool) -> None:
@@ -61,6 +62,7 @@ class Sequence:
         self.made = 0
         self.stretch = 0
         self.end_step = 0
+        self.waits_since_s: float | None = None  # until its prefill begins
 
     @property
     def queued(self) -> int:

@@ -1,0 +1,90 @@
+"""genai-perf: its command line for a load, and what its files say.
+
+In: a load. Out: argv. And from `prof.json` (every request, with the time of each piece) and `prof_genai_perf.json`
+(what they come to): samples and `Metrics`. It counts tokens by the text, so the counter of a tokenizer is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from dynoctl.bench.aiperf import Parsed, goodput, lengths, told
+from dynoctl.bench.load import Load
+from dynoctl.bench.samples import Sample, metrics
+from dynoctl.errors import UsageError
+
+REQUIREMENT = "genai-perf==0.0.16"
+BINARY = "perf-analyzer==2.60.0"
+BINARY_GLIBC = (2, 38)
+REQUESTS = "prof.json"
+SUMMARY = "prof_genai_perf.json"
+
+
+def argv(program: str, url: str, model: str, tokenizer: str, load: Load, folder: str) -> list[str]:
+    """The command. Raises UsageError for loads that it does not know.
+
+    Its own warm-up sends the prompts that are measured afterwards, which then come from the cache; so there is none
+    here, and the warm-up is done by somebody else.
+    """
+    if load.trace is not None or load.turns > 1:
+        raise UsageError(
+            "genai-perf does not replay traces, and has no conversations that fit here", next="--tool aiperf"
+        )
+    words = [program, "profile", "-m", model, "-u", url, "--endpoint-type", "chat", "--streaming"]
+    words += ["--tokenizer", tokenizer, "--artifact-dir", folder, "--profile-export-file", REQUESTS]
+    words += [*lengths(load), "--extra-inputs", "ignore_eos:true"]
+    if not load.output_stddev:
+        words += ["--extra-inputs", f"max_tokens:{load.output_tokens}"]
+    words += ["--request-count", str(load.requests), "--num-dataset-entries", str(load.requests)]
+    words += ["--warmup-request-count", "0", "--random-seed", str(load.seed)]
+    if load.rate_per_s is not None:
+        words += ["--request-rate", f"{load.rate_per_s:g}"]
+    else:
+        words += ["--concurrency", str(load.concurrency)]
+    found = goodput(load)
+    return words + ([found[0], *found[1].split()] if found else [])
+
+
+def parse(requests: str, summary: str, load: Load, gpus: int, count: Callable[[str], int]) -> Parsed:
+    """From the content of the two files.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError: they are not what this version writes.
+    """
+    measured = json.loads(requests)["experiments"][0]["requests"]
+    if not measured:
+        raise ValueError("there is no measured request in it")
+    measured.sort(key=lambda one: int(one["timestamp"]))
+    start_ns = int(measured[0]["timestamp"])
+    end_ns = max(int(one["response_timestamps"][-1]) for one in measured if one["response_timestamps"])
+    asked = load.output_tokens if load.exact_output else None
+    samples = [_sample(one, start_ns, asked, count) for one in measured]
+    own = metrics(samples, (end_ns - start_ns) / 1e9, load.slo, gpus)
+    return Parsed(samples, told(json.loads(summary), own, gpus), (start_ns, end_ns), [])
+
+
+def _sample(one: dict[str, Any], start_ns: int, asked: int | None, count: Callable[[str], int]) -> Sample:
+    sent_ns = int(one["timestamp"])
+    times = [int(at) for at in one["response_timestamps"]]
+    pieces = [_text(str(output["response"])) for output in one["response_outputs"]]
+    spoken = [at for at, piece in zip(times, pieces, strict=True) if piece]
+    latency_s = (max(times, default=sent_ns) - sent_ns) / 1e9
+    first_s = (spoken[0] - sent_ns) / 1e9 if spoken else None
+    prompt = json.loads(one["request_inputs"]["payload"])["messages"]
+    tokens = sum(count(str(message["content"])) for message in prompt)
+    return Sample((sent_ns - start_ns) / 1e9, latency_s, first_s, tokens, count("".join(pieces)), None, asked)
+
+
+def _text(response: str) -> str:
+    """What was said in one piece of a stream, which may hold several events."""
+    text = []
+    for line in response.splitlines():
+        body = line.removeprefix("data: ").strip()
+        if not line.startswith("data: ") or body == "[DONE]":
+            continue
+        for choice in json.loads(body).get("choices", []):
+            delta = choice.get("delta", {})
+            text.append(str(delta.get("content") or delta.get("reasoning_content") or ""))
+    return "".join(text)

@@ -1,0 +1,1 @@
+"""What a process counts and measures, and how Prometheus reads it."""
