@@ -1,7 +1,7 @@
 """Where a model's folder is: a path as it is, a name of the Hugging Face hub in the node's cache of it.
 
-In: what the settings call the model's path. Out: a folder. What the cache lacks is fetched: the tokenizer's files, and
-never weights, which the engine fetches for itself.
+In: what the settings call the model's path. Out: a folder. What the cache lacks is fetched: the tokenizer's files,
+and never weights, which the engine fetches for itself.
 """
 
 from __future__ import annotations
