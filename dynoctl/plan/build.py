@@ -12,12 +12,12 @@ from dynoctl.errors import Blocked
 from dynoctl.plan import manifest
 from dynoctl.plan.blocks import obstacles
 from dynoctl.plan.hardware_blocks import hardware_obstacles, hardware_remarks
-from dynoctl.plan.manifest import Stamp, roles_of
+from dynoctl.plan.manifest import Stamp
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.results import SERVICES
 from dynoctl.plan.settings import services
 from dynoctl.plan.site import Site
-from dynoctl.plan.spans import ray_folder
+from dynoctl.plan.spans import is_ray, ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     MakeEnvironment,
@@ -67,7 +67,7 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         StopUnit(
             spec.node, verdict.why, spec.name, spec.folder, spec.document["stop_grace_s"], verdict.serves
         )
-        for spec in sorted(specs, key=_is_ray)  # what stands on Ray ends before it
+        for spec in specs
         if (verdict := verdicts[place(spec)]).stop
     ]
     gone = tuple(step for step in leaving if step.node not in sites)
@@ -79,7 +79,7 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             # Nodes that leave come first: while the manifests still name them, a run that is cut off loses nobody.
             Phase("leave", (*_reach(sites, observed, gone), *gone)),
             Phase("prepare", (*_prepare(sites, specs, starts), *records)),
-            Phase("stop", (*stops, *(step for step in leaving if step.node in sites))),
+            *_stop_phases((*stops, *(step for step in leaving if step.node in sites))),
             *_start_phases(starts),
         ),
         units=specs,
@@ -89,13 +89,25 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
     )
 
 
+def _stop_phases(steps: tuple[Step, ...]) -> Iterator[Phase]:
+    """What stands on Ray ends before it."""
+    rays = tuple(
+        step
+        for step in steps
+        if isinstance(step, RemoveSession) or (isinstance(step, StopUnit) and is_ray(step.unit))
+    )
+    yield Phase("stop", tuple(step for step in steps if step not in rays))
+    if rays:
+        yield Phase("stop-ray", rays)
+
+
 def _start_phases(starts: tuple[StartUnit, ...]) -> Iterator[Phase]:
     """Only two orders are hard: the services before the roles, and Ray's head before those who join it."""
 
     def name(spec: UnitSpec) -> PhaseName:
         if spec.name in SERVICES:
             return "services"
-        if _is_ray(spec):
+        if is_ray(spec.name):
             return "ray" if spec.worker.startswith(f"{spec.node}/") else "ray-join"
         return "roles"
 
@@ -103,10 +115,6 @@ def _start_phases(starts: tuple[StartUnit, ...]) -> Iterator[Phase]:
         steps = tuple(step for step in starts if name(step.unit) == phase)
         if steps or phase in ("services", "roles"):
             yield Phase(phase, steps)
-
-
-def _is_ray(spec: UnitSpec) -> bool:
-    return "ray" in spec.roles
 
 
 def _seen(sites: Mapping[str, Site], spec: UnitSpec) -> UnitSeen | None:
@@ -131,7 +139,7 @@ def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) 
             if (node, name) not in wanted:
                 why = "not in the topology any more"
                 yield StopUnit(node, why, name, f"{base}/units/{name}", 15.0, unit.alive, forget=True)
-                if roles_of(seen, name) == ["ray"]:
+                if is_ray(name):
                     folder = ray_folder(seen.root, topology.name, seen.known_as or node, name)
                     yield RemoveSession(node, why, folder, name)
         if node not in sites and (seen.manifest or seen.units):

@@ -77,7 +77,7 @@ def _(step: steps.PurgeServices) -> list[Action]:
     return [
         {
             "do": "call",
-            "argv": [step.python, "-m", "dyno_runtime", "purge", step.settings_path],
+            "argv": [step.python, "-m", "dyno_runtime", "purge", step.settings_path, *step.services],
             "env": {"PYTHONPATH": step.code},
             "timeout_s": 60,
         },

@@ -171,10 +171,11 @@ class PurgeServices(Step):
     python: str
     code: str
     settings_path: str
+    services: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        return "delete this cluster's keys and streams from the existing services"
+        return f"delete what this cluster keeps in the existing {' and '.join(self.services)}"
 
 
 @dataclass(frozen=True, slots=True)

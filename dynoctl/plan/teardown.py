@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dynoctl.plan.manifest import roles_of
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.results import SERVICES
-from dynoctl.plan.spans import ray_folder
+from dynoctl.plan.spans import is_ray, ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     Phase,
@@ -61,8 +61,8 @@ def _is_service(seen: NodeSeen, unit: str) -> bool:
     return roles_of(seen, unit)[0] in SERVICES
 
 
-def _is_ray(seen: NodeSeen, unit: str) -> bool:
-    return "ray" in roles_of(seen, unit)
+def _is_ray(_: NodeSeen, unit: str) -> bool:
+    return is_ray(unit)
 
 
 def _is_frontend(seen: NodeSeen, unit: str) -> bool:
@@ -88,16 +88,15 @@ def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
     for node, seen in ours.items():
         manifest = seen.manifest or {}
         services = manifest.get("topology", {}).get("services", {})
-        existing = any(
-            isinstance(services.get(name), dict) and services[name].get("url") for name in SERVICES
+        existing = tuple(
+            name for name in SERVICES if isinstance(services.get(name), dict) and services[name].get("url")
         )
         units = [name for name in seen.units if not _is_service(seen, name) and not _is_ray(seen, name)]
         if existing and units:
             runtime = manifest["runtime"]
             settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"
-            yield PurgeServices(
-                node, "etcd or NATS is not ours to stop", runtime["python"], runtime["code"], settings
-            )
+            why = f"{' and '.join(existing)}: not ours to stop"
+            yield PurgeServices(node, why, runtime["python"], runtime["code"], settings, existing)
             return
 
 
@@ -109,7 +108,7 @@ def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
                 folder = ray_folder(seen.root, cluster, known_as, unit)
                 yield RemoveSession(node, "it is of no use any more", folder, unit)
         entries = (seen.manifest or {}).get("units", {}).values()
-        ports = sorted({port for entry in entries for port in entry["listens"]})
+        ports = sorted({port for entry in entries for port in entry["listens"]} | seen.own_ports)
         yield ProveGone(
             node, "a stop that leaves something is no stop", cluster, tuple(ports), known_as=seen.known_as
         )

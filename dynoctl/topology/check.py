@@ -17,7 +17,7 @@ MAX_UNITS = 4096
 Rule = Callable[[Topology], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
-    *(machines.same_machine, machines.same_address, machines.reachable, machines.ssh_on_local),
+    *(machines.same_machine, machines.same_address, machines.reachable, machines.ipv4, machines.ssh_on_local),
     *(places.known_nodes, places.one_place, places.some_place),
     *(services.one_source, services.some_source, services.schemes, services.reachable),
     *(work.ends_of_the_ring, work.prefill_and_disagg, work.same_engine, work.same_model, work.arguments),

@@ -1,5 +1,6 @@
 """`python -m dyno_runtime SETTINGS.json` runs one process; `ray SETTINGS.json` runs one node of a Ray cluster;
-`purge SETTINGS.json` cleans up; `models SETTINGS.json …` shows and changes what clients may ask for.
+`purge SETTINGS.json` cleans up in etcd and NATS, or in the one that is named behind it; `models SETTINGS.json …`
+shows and changes what clients may ask for.
 
 Exit status: 0 after a drain that was asked for, or when all was purged or done; 1 where it could not go on; 2 for
 settings that cannot be read. What it has to say goes to standard error, one line each.
@@ -21,7 +22,10 @@ from dyno_runtime.settings import ProcessSettings, RayNode, SettingsError, decod
 
 T = TypeVar("T")
 
-USAGE = "usage: python -m dyno_runtime [purge | ray] SETTINGS.json, or models SETTINGS.json WORDS"
+USAGE = (
+    "usage: python -m dyno_runtime [ray] SETTINGS.json, or purge SETTINGS.json [etcd] [nats], "
+    "or models SETTINGS.json WORDS"
+)
 
 
 class Lines(logging.Formatter):
@@ -37,8 +41,8 @@ def main(argv: list[str]) -> int:
     """The whole program; returns its exit status."""
     verb = argv[0] if argv[:1] in (["purge"], ["models"], ["ray"]) else None
     files = argv[1:] if verb else argv
-    words = files[1:] if verb == "models" else []
-    if len(files) - len(words) != 1:
+    words = files[1:] if verb else []
+    if len(files) - len(words) != 1 or (verb == "purge" and not {"etcd", "nats"}.issuperset(words)):
         print(USAGE, file=sys.stderr)
         return 2
     log_to_stderr()
@@ -51,7 +55,7 @@ def main(argv: list[str]) -> int:
         return 2
     if verb == "models":
         return _models(settings, words)
-    return _purge(settings) if verb else _serve(settings)
+    return _purge(settings, words) if verb else _serve(settings)
 
 
 def read(path: Path) -> ProcessSettings:
@@ -98,11 +102,14 @@ def _ray(settings: RayNode) -> int:
     return uvloop.run(serve(settings))
 
 
-def _purge(settings: ProcessSettings) -> int:
+def _purge(settings: ProcessSettings, services: list[str]) -> int:
     from dyno_runtime.roles.purge import purge
 
-    purged = uvloop.run(purge(settings))
+    logging.getLogger("dyno").setLevel(logging.ERROR)  # what was in the way is told below, a sentence each
+    purged = uvloop.run(purge(settings, services or ["etcd", "nats"]))
     print(msgspec.json.encode(purged).decode(), flush=True)
+    for problem in purged.problems:
+        print(problem, file=sys.stderr)
     return 1 if purged.problems else 0
 
 

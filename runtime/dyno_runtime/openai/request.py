@@ -234,6 +234,8 @@ def _check_prompts(prompt: str | list[Any]) -> None:
 
 def _check_depth(value: Any, param: str) -> None:
     """A template or an engine goes through these values by recursion."""
+    if value is None:
+        return
     layer, depth = [value], 0
     while layer:
         depth += 1

@@ -123,7 +123,7 @@ class Api:
     # ---- from a body to flights
 
     def _generate(self, exchange: Exchange, kind: Kind, parse: Callable[[bytes], AnyRequest]) -> None:
-        arrived_s = asyncio.get_running_loop().time()
+        arrived_s = self._dispatcher.now_s()
         try:
             if self.draining:
                 raise of_failure(DRAINING)

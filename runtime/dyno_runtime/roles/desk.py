@@ -7,7 +7,6 @@ whoever comes meanwhile waits for it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import math
 from collections.abc import Callable, Coroutine, Iterable
@@ -18,6 +17,7 @@ from dyno_runtime.openai.errors import ApiError, invalid, much_too_long
 from dyno_runtime.openai.messages import template_messages, template_tools, template_variables
 from dyno_runtime.openai.request import AnyRequest, ChatRequest
 from dyno_runtime.roles.health import EngineState
+from dyno_runtime.roles.settling import settle
 from dyno_runtime.text.folder import BadModelFolder
 from dyno_runtime.text.load import TextModel, load
 from dyno_runtime.text.template import BadTemplate, TemplateRefused
@@ -102,9 +102,7 @@ class Desk:
         self._models[path] = model
         self._refused.pop(path, None)
         log.info("%s: encoding with %s", path, model.tokenizer.name)
-        # Its tables live as long as the process and hold no cycles.
-        gc.collect()
-        gc.freeze()
+        settle()
         return model
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ from dyno_runtime.engine.vllm.arguments import plain, words_of
 from dyno_runtime.engine.vllm.kv_listener import KvAccount, KvListener
 from dyno_runtime.engine.vllm.library import Library, executor, load_library, prepare_environment
 from dyno_runtime.engine.vllm.sampling import CAPABILITIES, logprobs_of, sampling_arguments
+from dyno_runtime.engine.vllm.spread import spread_args
 from dyno_runtime.engine.vllm.tally import Tally
 from dyno_runtime.engine.vllm.terms import terms_of
 from dyno_runtime.engine.vllm.transfer import PREFILL_PARAMS, handed_over, transfer_config
@@ -95,6 +96,7 @@ class VllmEngine:
         library = self._library = load_library()
         more = {
             "distributed_executor_backend": executor(settings),
+            **spread_args(settings.parallel),
             "kv_transfer_config": transfer_config(settings, uuid4().hex),
             "kv_events_config": self._listener.config if self._listener is not None else None,
         }
