@@ -127,7 +127,7 @@ def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
     spreads = {name: _spread(values[word]) for name, word in SPREADS.items()}
     tokens_per_s = float(values["output_token_throughput"]["avg"])
-    good = values.get("goodput")
+    good = values.get("goodput", values.get("request_goodput"))
     return msgspec.structs.replace(
         own,
         **spreads,
