@@ -7,7 +7,7 @@ In: a load. Out: argv. And from `profile_export.jsonl` (a line a request, those 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,23 @@ def goodput(load: Load) -> list[str]:
     limits = [(word, getattr(load.slo, name)) for name, word in GOODPUT.items()]
     said = [f"{word}:{limit:g}" for word, limit in limits if limit is not None]
     return ["--goodput", " ".join(said)] if said else []
+
+
+def with_extra(words: list[str], extra: Sequence[str]) -> list[str]:
+    """The command with a person's own arguments behind it; an option of ours that is given again gives way, since
+    aiperf takes none twice. `--extra-inputs` may well be given several times."""
+    again = {word.partition("=")[0] for word in extra if word.startswith("--")} - {"--extra-inputs"}
+    kept: list[str] = []
+    skips = False
+    for word in words:
+        if word in again:
+            skips = True
+        elif skips and not word.startswith("--"):
+            skips = False
+        else:
+            skips = False
+            kept.append(word)
+    return [*kept, *extra]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,3 +107,11 @@ def test_the_command_of_genai_perf() -> None:
     for load in (replace(LOAD, turns=2), replace(LOAD, trace="x")):
         with pytest.raises(UsageError, match="genai-perf does not replay traces, and has no conversations"):
             genai_perf.argv("genai-perf", "http://h:1", "m", "/t", load, "/out")
+
+
+def test_what_stands_behind_the_dashes_wins() -> None:
+    words = ["aiperf", "profile", "--streaming", "--ui", "none", "--extra-inputs", "a:1", "--seed", "1"]
+    found = aiperf.with_extra(words, ["--ui", "simple", "--seed=2", "--extra-inputs", "b:2", "--streaming"])
+    assert " ".join(found) == (
+        "aiperf profile --extra-inputs a:1 --ui simple --seed=2 --extra-inputs b:2 --streaming"
+    )
