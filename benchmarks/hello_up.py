@@ -30,10 +30,14 @@ DEADLINE_S = 60.0
 ALONE = """
 rm -f /tmp/alone.json
 "$@" > /tmp/alone.log 2>&1 &
-until grep -q '"registered":true,"engine":"\\(ready\\|none\\)"' /tmp/alone.json 2>/dev/null; do sleep 0.01; done
+until grep -q '"registered":true,"engine":"\\(ready\\|none\\)"' /tmp/alone.json 2>/dev/null; do
+    kill -0 $! || { cat /tmp/alone.log; exit 1; }
+    sleep 0.01
+done
 kill $!
 wait $!
 """
+PORTS_ASIDE = 12_000  # so far that no port of one process becomes another port of the next
 
 
 def main() -> int:
@@ -58,7 +62,13 @@ def main() -> int:
                 ups.append(time.monotonic() - started)
             if number < given.rounds:
                 run([*dynoctl, "down", "hello"])
-        alone = {f"{host.name}/{unit}": own_start(host, unit) for host in lab.hosts for unit in units(host)}
+        alone = {
+            f"{host.name}/{unit.rpartition('/')[2]}": statistics.median(
+                own_start(host, unit) for _ in range(given.rounds)
+            )
+            for host in lab.hosts
+            for unit in units(host)
+        }
         run([*dynoctl, "down", "hello"])
     slowest = max(alone, key=lambda name: alone[name])
     up = statistics.median(ups)
@@ -94,9 +104,9 @@ def topology(lab: Lab, python: Path) -> str:
 
 
 def units(host: Host) -> list[str]:
-    """The worker units of a host: of all processes they load the most."""
-    found = host.exec(["sh", "-c", "ls -d ~dyn/.dynoctl/clusters/hello/*/units/*"]).stdout.split()
-    return [path for path in found if "/decode-" in path or "/prefill-" in path]
+    """The units of a host that run roles."""
+    found = host.exec(["sh", "-c", "ls -d ~dyn/.dynoctl/clusters/hello/*/units/*-*"]).stdout.split()
+    return [path for path in found if path]
 
 
 def own_start(host: Host, folder: str) -> float:
@@ -105,9 +115,9 @@ def own_start(host: Host, folder: str) -> float:
     settings = json.loads(host.exec(["cat", f"{folder}/settings.json"]).stdout)
     settings["unit"] += "-alone"  # of the same name it would take the other for its dead predecessor
     settings["health_path"] = "/tmp/alone.json"
-    settings["stream"]["port"] += 1000
-    if settings.get("http"):
-        settings["http"]["port"] += 1000
+    for use in ("stream", "http", "metrics"):
+        if settings.get(use):
+            settings[use]["port"] += PORTS_ASIDE
     host.exec(
         ["sh", "-c", "cat > /tmp/alone-settings.json; chown dyn /tmp/alone-settings.json"],
         input=json.dumps(settings),

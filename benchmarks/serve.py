@@ -153,15 +153,16 @@ def cells(one: dict[str, Any]) -> list[str]:
         f"{one['first_p99_ms']:.2f}",
         f"{one['gap_p50_ms']:.2f}",
         f"{one['gap_p99_ms']:.2f}",
-        f"{_front(request):.0f} / {sum(request.values()):.0f}",
-        f"{_front(token):.2f} / {sum(token.values()):.2f}",
+        f"{front_us(request):.0f} / {sum(request.values()):.0f}",
+        f"{front_us(token):.2f} / {sum(token.values()):.2f}",
         f"{one['tokens_per_event']:.1f}",
         f"{one['client_cpu']:.0%}",
         str(one["failed"]),
     ]
 
 
-def _front(used: dict[str, float]) -> float:
+def front_us(used: dict[str, float]) -> float:
+    """The part of frontends, processors and routers."""
     return sum(value for who, value in used.items() if not who.startswith(("decode", "prefill", "worker")))
 
 
@@ -173,7 +174,8 @@ def target_of(given: argparse.Namespace) -> Iterator[Mocks]:
         yield Mocks(given.url, {who: int(pid) for who, pid in pids.items()})
         return
     args = {"speedup": "inf", "kv_blocks": 65536}
-    with mocks(given.workers, args, given.model, merge_deltas=not given.no_merge) as one:
+    more = {"frontends": given.frontends, "merge_deltas": not given.no_merge}
+    with mocks(given.workers, args, given.model, **more) as one:
         yield one
 
 
@@ -187,6 +189,7 @@ def main() -> int:
     parser.add_argument("--pids", default="", help="who=pid,…: processes to account for")
     parser.add_argument("--model", help="a model folder for tokenizer and template; bytes without one")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--frontends", type=int, default=1, help="processes that share the port")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each scenario")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="scenarios whose name has this in it")

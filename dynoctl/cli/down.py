@@ -14,7 +14,7 @@ from dynoctl.cli.target import resolve
 from dynoctl.errors import Exit, Interrupted, LeftBehind
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import StepResult
-from dynoctl.plan.steps import Plan
+from dynoctl.plan.steps import Plan, ProveGone, StopUnit
 from dynoctl.plan.teardown import teardown
 from dynoctl.remote.execute import Events, execute
 from dynoctl.show import json as show_json
@@ -38,7 +38,7 @@ def down(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, j
         if plan.steps:
             with progress(terminal) as shown:
                 _carry_out(session, plan, observed, shown, results)
-    _judge(session, plan, observed, results)
+    _judge(session, plan, observed, results, terminal)
     known.forget(session.target.name)
     if json:
         terminal.result(show_json.teardown(plan, results))
@@ -83,12 +83,24 @@ def _carry_out(
         ) from None
 
 
-def _judge(session: Session, plan: Plan, observed: Observed, results: list[StepResult]) -> None:
-    """Raises LeftBehind where a step failed or a node was not asked: only what was proven counts as gone."""
+def _judge(
+    session: Session, plan: Plan, observed: Observed, results: list[StepResult], terminal: Terminal
+) -> None:
+    """Raises LeftBehind where a step failed or a node was not asked: only what was proven counts as gone. A unit that
+    did not stop in time and was ended by the proof is gone."""
+    proofs = {(step.node, step.title) for step in plan.steps if isinstance(step, ProveGone)}
+    proven = {result.node for result in results if not result.error and (result.node, result.title) in proofs}
+    stops = {
+        (step.node, step.title) for step in plan.steps if isinstance(step, StopUnit) and step.node in proven
+    }
+    failed = [result for result in results if result.error]
+    for result in failed:
+        if (result.node, result.title) in stops:
+            terminal.warn(f"{result.error}; the proof ended it")
     left = [
         line
-        for result in results
-        if result.error
+        for result in failed
+        if result.error and (result.node, result.title) not in stops
         for line in (result.error, *(f"  {detail}" for detail in result.detail))
     ]
     unknown = [f"{node}: it did not answer, so what runs there is not known" for node in observed.failed]

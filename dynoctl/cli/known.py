@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynoctl.remote import own_files
+
 if TYPE_CHECKING:
     from dynoctl.topology.model import Topology
 
@@ -23,11 +25,13 @@ def home() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One cluster. `topology` is as it was applied last, secrets included, so its file is 0600."""
+    """One cluster. `topology` is as it was applied last, secrets included, so its file is 0600; `overrides` are the
+    `--set` arguments that were laid over `file` then."""
 
     name: str
     file: str
     topology: dict[str, Any]
+    overrides: tuple[str, ...] = ()
 
 
 def folder(name: str) -> Path:
@@ -49,26 +53,24 @@ def load(name: str) -> Known | None:
     """What is known of one cluster; None where nothing is, or the file is torn."""
     try:
         found = json.loads((folder(name) / "cluster.json").read_bytes())
-        return Known(name, str(found["file"]), dict(found["topology"]))
+        overrides = tuple(str(argument) for argument in found.get("overrides", ()))
+        return Known(name, str(found["file"]), dict(found["topology"]), overrides)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def remember(file: str, topology: Topology) -> None:
+def remember(file: str, topology: Topology, overrides: tuple[str, ...] = ()) -> None:
     """Remember a cluster that is being brought up. Its file is found again from any folder."""
-    save(Known(topology.name, str(Path(file).absolute()), topology.dump(reveal=True)))
+    save(Known(topology.name, str(Path(file).absolute()), topology.dump(reveal=True), overrides))
 
 
 def save(known: Known) -> None:
-    """Remember a cluster, whole or not at all."""
-    place = folder(known.name)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = place / f".cluster.json.{os.getpid()}"
-    content = json.dumps({"file": known.file, "topology": known.topology}, indent=1)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    beside.replace(place / "cluster.json")
+    """Remember a cluster, whole or not at all; what is known already is not written again."""
+    if load(known.name) == known:
+        return
+    own_files.make_folders(folder(known.name))
+    document = {"file": known.file, "topology": known.topology, "overrides": known.overrides}
+    own_files.replace(folder(known.name) / "cluster.json", json.dumps(document, indent=1).encode())
 
 
 def forget(name: str) -> None:

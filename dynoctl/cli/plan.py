@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynoctl.cli.nodes import refuse_unreachable
+from dynoctl.cli.planned import planned
 from dynoctl.cli.session import opened
 from dynoctl.cli.target import resolve
 from dynoctl.errors import Exit
@@ -20,13 +20,7 @@ def plan(
     """Show the plan; nothing is changed."""
     terminal = Terminal(quiet=json)
     with opened(resolve(typed, overrides), terminal) as session:
-        observed = Observed({}) if offline else session.look()
-        refuse_unreachable(session, observed)
-        found = session.plan_up(observed, offline=offline)
-        if found.steps and not offline:
-            observed = session.look(thorough=True)
-            refuse_unreachable(session, observed)
-            found = session.plan_up(observed)
+        found = session.plan_up(Observed({}), offline=True) if offline else planned(session)[1]
     for warning in found.warnings:
         terminal.warn(warning)
     if json:

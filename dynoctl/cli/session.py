@@ -10,7 +10,7 @@ import getpass
 import json
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from dynoctl.errors import TopologyError
 from dynoctl.plan.build import build
 from dynoctl.plan.former import Former, former, without_doubles
 from dynoctl.plan.manifest import Stamp
-from dynoctl.plan.observed import Observed
+from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
 from dynoctl.plan.workers import vllm_nodes
@@ -66,22 +66,33 @@ class Session:
             wheels=self.artifacts.wheels,
         )
 
-    def look(self, *, thorough: bool = False) -> Observed:
+    def look(self, *, thorough: bool = False, after: Callable[[NodeSeen], None] | None = None) -> Observed:
         """Ask every node; where a node knows of a topology that had other machines, ask those as well.
 
         `thorough`: for a plan that starts something. Nodes where everything runs are spared the costlier questions.
+        `after`: what else is to be asked of a node, right behind its look.
         """
-        present = [Former(machine, name) for name, machine in self.machines.items()]
-        seen = self._ask_about([*present, *self.former.values()], thorough=thorough)
+        seen = self._ask_about(self._places(), thorough=thorough, after=after)
         more = self._recorded(seen)
         if more:
             self.former.update(more)
             self.dialler.know(each.machine for each in more.values())
-            others = self._ask_about(list(more.values()), thorough=thorough)
+            others = self._ask_about(list(more.values()), thorough=thorough, after=after)
             seen = Observed({**seen.nodes, **others.nodes}, {**seen.failed, **others.failed})
         return without_doubles(seen)
 
-    def _ask_about(self, places: list[Former], *, thorough: bool) -> Observed:
+    def look_again(self, before: Observed) -> Observed:
+        """Ask only the nodes that answered before: one that is away would take its time-out once more."""
+        return self._ask_about(
+            [each for each in self._places() if each.machine.name in before.nodes], thorough=False
+        )
+
+    def _places(self) -> list[Former]:
+        return [*(Former(machine, name) for name, machine in self.machines.items()), *self.former.values()]
+
+    def _ask_about(
+        self, places: list[Former], *, thorough: bool, after: Callable[[NodeSeen], None] | None = None
+    ) -> Observed:
         prepared = (self.kit.node_program.place,)
         with_vllm = vllm_nodes(self.target.topology)
         looks = {
@@ -94,20 +105,27 @@ class Session:
             )
             for each in places
         }
-        return observe(self.fleet, self.target.name, looks)
+        return observe(self.fleet, self.target.name, looks, after)
 
     def _recorded(self, seen: Observed) -> dict[str, Former]:
         """Machines that the newest manifest knows and we do not know yet."""
+        before = self.newest(seen)
+        if before is None:
+            return {}
+        found = {each.machine.name: each for each in former(self.target.topology, before)}
+        return {name: each for name, each in found.items() if name not in self.former}
+
+    def newest(self, seen: Observed) -> Topology | None:
+        """The topology that was applied last, by what the nodes keep, where it has other nodes or services than this
+        one; None where it has the same, or none can be read."""
         manifests = [found.manifest for found in seen.nodes.values() if found.manifest]
         newest = max(manifests, key=lambda found: int(found["generation"]), default=None)
         if newest is None or _same_places(newest["topology"], self.target.topology):
-            return {}
+            return None
         try:
-            before = parse(json.dumps(newest["topology"]), f"the topology that {newest['node']} keeps")
+            return parse(json.dumps(newest["topology"]), f"the topology that {newest['node']} keeps")
         except TopologyError:
-            return {}  # written by a dynoctl with other rules: what is known here has to do
-        found = {each.machine.name: each for each in former(self.target.topology, before)}
-        return {name: each for name, each in found.items() if name not in self.former}
+            return None  # written by a dynoctl with other rules: what is known here has to do
 
     def sites(self, observed: Observed, *, offline: bool = False) -> dict[str, Site]:
         """The nodes of the topology as the plan needs them."""
@@ -156,11 +174,19 @@ class Session:
         """One question to the node program of one node."""
         return node_program.ask(self.fleet.connection(node), programs[node], verb, request)
 
+    def ask_all(
+        self, programs: dict[str, str], node: str, verb: str, request: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """One question with several answers."""
+        return node_program.stream(
+            self.fleet.connection(node), programs[node], verb, request, timeout_s=node_program.ASK_TIMEOUT_S
+        )
+
 
 def _same_places(recorded: Mapping[str, Any], now: Topology) -> bool:
-    """Whether a recorded topology has the very nodes of this one; spares reading it, which takes a while."""
+    """Whether a recorded topology has the nodes and services of this one; spares reading it, which takes a while."""
     own = now.dump(reveal=True)
-    return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir"))
+    return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir", "services"))
 
 
 def own_python() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynoctl.cli import known
@@ -18,11 +18,14 @@ from dynoctl.topology.model import Topology
 @dataclass(frozen=True, slots=True)
 class Target:
     """A cluster. `file` is the topology file's path as it can be typed again; `before` is the topology that was
-    applied last from here."""
+    applied last from here. `overrides` are the `--set` arguments over the file, and `recalled` those of them that
+    were typed in the last `up` and not now, when its name was."""
 
     topology: Topology
     file: str
     before: Topology | None = None
+    overrides: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,7 +55,13 @@ def resolve(typed: str | None, overrides: Sequence[str] = (), *, as_applied: boo
         if overrides:
             raise UsageError("--set goes with a topology file, not with what runs already")
         return Target(applied, found.file, applied)
-    return _from_file(found.file, overrides)
+    target = _from_file(found.file, [*found.overrides, *overrides])
+    if target.name != name:
+        raise UsageError(
+            f"{found.file} brought {name} up, and is the file of {target.name} now",
+            next=f"dynoctl up {found.file}, or dynoctl down {name}",
+        )
+    return replace(target, recalled=found.overrides)
 
 
 def _is_file(typed: str) -> bool:
@@ -78,7 +87,7 @@ def _from_file(path: str, overrides: Sequence[str]) -> Target:
 
     topology = read_topology(path, overrides)
     found = known.load(topology.name)
-    return Target(topology, path, _applied(found) if found else None)
+    return Target(topology, path, _applied(found) if found else None, tuple(overrides))
 
 
 def _applied(found: known.Known) -> Topology:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from dynoctl.cli import known
 from dynoctl.cli.holding import locked
-from dynoctl.cli.nodes import refuse_unreachable
+from dynoctl.cli.planned import planned
 from dynoctl.cli.session import Session, opened
 from dynoctl.cli.target import resolve
 from dynoctl.errors import DynoctlError, Exit, Interrupted, NotReady
@@ -20,10 +22,13 @@ from dynoctl.probe.services import prove_services
 from dynoctl.remote import node_program
 from dynoctl.remote.addresses import addresses
 from dynoctl.remote.execute import Events, Means, execute
+from dynoctl.remote.window import over
 from dynoctl.show import json as show_json
 from dynoctl.show import text
 from dynoctl.show.live import Progress, progress
 from dynoctl.show.terminal import Terminal, as_typed
+
+PROOFS = 8  # requests that prove at the same time; a node starts a short program for each
 
 
 def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, json: bool) -> int:
@@ -31,16 +36,12 @@ def up(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, jso
     terminal = Terminal(quiet=json)
     started = time.monotonic()
     with opened(resolve(typed, overrides), terminal, pin=True) as session:
-        observed = session.look()
-        refuse_unreachable(session, observed, yes=yes)
-        plan = session.plan_up(observed)
-        if plan.steps:
-            observed = session.look(thorough=True)
-            refuse_unreachable(session, observed, yes=yes)
-            plan = session.plan_up(observed)
+        observed, plan = planned(session, yes=yes)
         _show(plan, terminal, asked=dry_run)
         states = cluster_states(plan.units, observed)
         if not plan.steps and all(state.climbed for state in states):
+            target = session.target  # a cluster that somebody else brought up is known here from now on
+            known.remember(target.file, target.topology, target.overrides)
             return _nothing_to_do(plan, states, session, terminal, json=json)
         if dry_run:
             if json:
@@ -87,11 +88,13 @@ class Run:
         target, fleet = self.session.target, self.session.fleet
         execute(self.plan.only("leave"), fleet, self.means, events)
         # From here on the new topology counts; before, only the old one names the nodes that leave.
-        known.remember(target.file, target.topology)
-        execute(self.plan.only("prepare", "stop", "services"), fleet, self.means, events)
-        for line in prove_services(self.plan, self._ask):
+        known.remember(target.file, target.topology, target.overrides)
+        execute(self.plan.only("prepare", "stop", "stop-ray", "services"), fleet, self.means, events)
+        for line in prove_services(self.plan, partial(self.session.ask_all, self.means.programs)):
             shown.note(line)
-        execute(self.plan.only("roles"), self.session.fleet, self.means, events)
+        execute(self.plan.only("ray", "ray-join"), fleet, self.means, events)
+        self._prove_rays(shown)
+        execute(self.plan.only("roles"), fleet, self.means, events)
 
     def _step(self, shown: Progress) -> Callable[..., None]:
         def on_step(step: Any, result: StepResult) -> None:
@@ -100,7 +103,18 @@ class Run:
 
         return on_step
 
-    def _climb(self, shown: Progress) -> tuple[RoleState, ...]:
+    def _prove_rays(self, shown: Progress) -> None:
+        """Every Ray cluster has all its nodes and GPUs before a worker stands on it."""
+        rays = tuple(spec for spec in self.plan.units if "ray" in spec.roles)
+        if not rays:
+            return
+        watch, fan = self._watching()
+        ready.climb(rays, ready.Board(rays, lambda states, state: None), watch, fan, self._known_ends())
+        for worker, nodes in Counter(spec.worker for spec in rays).items():
+            shown.note(f"Ray of {worker} is proven: it has all its GPUs, on {text.count(nodes, 'node')}")
+
+    def _watching(self) -> tuple[ready.Watch, ready.Fan]:
+        """How the node program of each node is asked to watch."""
         fleet = self.session.fleet
 
         def watch(
@@ -121,6 +135,10 @@ class Run:
         ) -> Iterator[tuple[str, ready.View | DynoctlError]]:
             return fleet.as_they_end(nodes, lambda connection: do(connection.node))
 
+        return watch, fan
+
+    def _climb(self, shown: Progress) -> tuple[RoleState, ...]:
+        watch, fan = self._watching()
         shown.note(text.LADDER_TITLE)
         # The watches saw roles on their way; one more look shows all of them, the services too, at the same moment.
         # What has slipped by then (a vanishing instance made a count right for a moment) is waited for once more.
@@ -147,18 +165,21 @@ class Run:
         }
 
     def _prove(self, shown: Progress) -> list[Proof]:
-        proofs = []
         topology = self.session.target.topology
-        for route in token.routes(self.plan.units, token.models(topology), token.helped(topology)):
-            proof = token.prove(route, lambda node, request: self._ask(node, "ask", request))
-            shown.note(text.proof_line(proof))
-            proofs.append(proof)
-        if not proofs:
+        routes = token.routes(self.plan.units, token.models(topology), token.helped(topology))
+        if not routes:
             raise NotReady("there is no frontend and decode worker to send a token through")
-        return proofs
+        proofs: dict[int, Proof] = {}
+        numbers = range(len(routes))
+        for number, proof in over(numbers, lambda each: token.prove(routes[each], self._ask), window=PROOFS):
+            if isinstance(proof, DynoctlError):
+                raise proof
+            shown.note(text.proof_line(proof))
+            proofs[number] = proof
+        return [proofs[number] for number in numbers]
 
-    def _ask(self, node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
-        return self.session.ask(self.means.programs, node, verb, request)
+    def _ask(self, node: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self.session.ask(self.means.programs, node, "ask", request)
 
     def _interrupted(self) -> Interrupted:
         started = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dynoctl.plan.manifest import roles_of
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import SERVICES
 
@@ -25,7 +26,10 @@ def beside(cluster: str, observed: Observed) -> Beside | None:
     """None where no node that answered runs anything but services."""
     for node, seen in observed.nodes.items():
         runtime = (seen.manifest or {}).get("runtime")
-        units = [name for name, unit in seen.units.items() if name not in SERVICES and unit.alive]
+        others = (*SERVICES, "ray")  # they have no settings of a process
+        units = [
+            name for name, unit in seen.units.items() if unit.alive and roles_of(seen, name)[0] not in others
+        ]
         if runtime and units:
             settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"
             return Beside(node, runtime["python"], runtime["code"], settings)

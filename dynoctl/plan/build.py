@@ -17,15 +17,18 @@ from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.results import SERVICES
 from dynoctl.plan.settings import services
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import is_ray, ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     MakeEnvironment,
     Phase,
+    PhaseName,
     Plan,
     ProveGone,
     Push,
     RecordTopology,
     RemoveCluster,
+    RemoveSession,
     Service,
     StartUnit,
     Step,
@@ -33,8 +36,10 @@ from dynoctl.plan.steps import (
     UnitSpec,
 )
 from dynoctl.plan.units import units
-from dynoctl.plan.verdict import judge
+from dynoctl.plan.verdict import judge, place, together
 from dynoctl.topology.model import Topology
+
+PHASES: tuple[PhaseName, ...] = ("services", "ray", "ray-join", "roles")
 
 
 def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, stamp: Stamp) -> Plan:
@@ -50,22 +55,20 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             detail=[problem.text for problem in problems],
             next=next((problem.next for problem in problems if problem.next), None),
         )
-    verdicts = {
-        (spec.node, spec.name): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs
-    }
+    verdicts = together(
+        specs, {place(spec): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs}
+    )
     leaving = tuple(_leaving(topology, sites, observed))
     generation, records = _records(topology, sites, specs, stamp)
     starts = tuple(
-        StartUnit(spec.node, verdict.why, spec)
-        for spec in specs
-        if (verdict := verdicts[spec.node, spec.name]).start
+        StartUnit(spec.node, verdict.why, spec) for spec in specs if (verdict := verdicts[place(spec)]).start
     )
     stops = [
         StopUnit(
             spec.node, verdict.why, spec.name, spec.folder, spec.document["stop_grace_s"], verdict.serves
         )
         for spec in specs
-        if (verdict := verdicts[spec.node, spec.name]).stop
+        if (verdict := verdicts[place(spec)]).stop
     ]
     gone = tuple(step for step in leaving if step.node not in sites)
     return Plan(
@@ -76,15 +79,42 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             # Nodes that leave come first: while the manifests still name them, a run that is cut off loses nobody.
             Phase("leave", (*_reach(sites, observed, gone), *gone)),
             Phase("prepare", (*_prepare(sites, specs, starts), *records)),
-            Phase("stop", (*stops, *(step for step in leaving if step.node in sites))),
-            Phase("services", tuple(step for step in starts if step.unit.name in SERVICES)),
-            Phase("roles", tuple(step for step in starts if step.unit.name not in SERVICES)),
+            *_stop_phases((*stops, *(step for step in leaving if step.node in sites))),
+            *_start_phases(starts),
         ),
         units=specs,
         unchanged=tuple(f"{node}/{unit}" for (node, unit), verdict in verdicts.items() if not verdict.start),
         services=_services(topology, sites),
         warnings=(*_warnings(sites, specs), *hardware_remarks(topology, sites)),
     )
+
+
+def _stop_phases(steps: tuple[Step, ...]) -> Iterator[Phase]:
+    """What stands on Ray ends before it."""
+    rays = tuple(
+        step
+        for step in steps
+        if isinstance(step, RemoveSession) or (isinstance(step, StopUnit) and is_ray(step.unit))
+    )
+    yield Phase("stop", tuple(step for step in steps if step not in rays))
+    if rays:
+        yield Phase("stop-ray", rays)
+
+
+def _start_phases(starts: tuple[StartUnit, ...]) -> Iterator[Phase]:
+    """Only two orders are hard: the services before the roles, and Ray's head before those who join it."""
+
+    def name(spec: UnitSpec) -> PhaseName:
+        if spec.name in SERVICES:
+            return "services"
+        if is_ray(spec.name):
+            return "ray" if spec.worker.startswith(f"{spec.node}/") else "ray-join"
+        return "roles"
+
+    for phase in PHASES:
+        steps = tuple(step for step in starts if name(step.unit) == phase)
+        if steps or phase in ("services", "roles"):
+            yield Phase(phase, steps)
 
 
 def _seen(sites: Mapping[str, Site], spec: UnitSpec) -> UnitSeen | None:
@@ -109,6 +139,9 @@ def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) 
             if (node, name) not in wanted:
                 why = "not in the topology any more"
                 yield StopUnit(node, why, name, f"{base}/units/{name}", 15.0, unit.alive, forget=True)
+                if is_ray(name):
+                    folder = ray_folder(seen.root, topology.name, seen.known_as or node, name)
+                    yield RemoveSession(node, why, folder, name)
         if node not in sites and (seen.manifest or seen.units):
             yield ProveGone(
                 node, "a stop that leaves something is no stop", topology.name, tuple(sorted(seen.own_ports))

@@ -77,7 +77,7 @@ def _(step: steps.PurgeServices) -> list[Action]:
     return [
         {
             "do": "call",
-            "argv": [step.python, "-m", "dyno_runtime", "purge", step.settings_path],
+            "argv": [step.python, "-m", "dyno_runtime", "purge", step.settings_path, *step.services],
             "env": {"PYTHONPATH": step.code},
             "timeout_s": 60,
         },
@@ -88,6 +88,11 @@ def _(step: steps.PurgeServices) -> list[Action]:
 def _(step: steps.ProveGone) -> list[Action]:
     node = step.known_as or step.node
     return [{"do": "sweep", "cluster": step.cluster, "node": node, "ports": list(step.ports), "stop": True}]
+
+
+@actions.register
+def _(step: steps.RemoveSession) -> list[Action]:
+    return [{"do": "remove", "path": step.path}]
 
 
 @actions.register

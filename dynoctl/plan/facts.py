@@ -277,6 +277,7 @@ def _unit(
             up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
             exit=dict(state["exit"]) if state.get("exit") else None,
             problem=state.get("problem") or next(problems, None),
+            listens=tuple(int(port) for port in state["listens"]) if "listens" in state else None,
             figures=_figures(figures, state, uptime_s) if alive else None,
             **said,
         )
@@ -326,4 +327,12 @@ def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> H
         return None
     if until_s <= uptime_s:
         return None
-    return Holder(**{name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")})
+    words = {name: str(found.get(name, "?")) for name in ("who", "host", "doing", "since")}
+    return Holder(**words, process=_process(found.get("process")))
+
+
+def _process(found: Any) -> tuple[int, int, str]:
+    try:
+        return int(found["pid"]), int(found["starttime"]), str(found["scope"])
+    except _NONSENSE:
+        return 0, 0, ""

@@ -98,7 +98,7 @@ def cluster_figures(observed: Observed) -> Figures | None:
         kv_use=_share(minutes, "now", "dyno_kv_blocks{active}", "dyno_kv_blocks{total}"),
         cached_share=_share(minutes, "moved", "dyno_cached_tokens_total", "dyno_prompt_tokens_total"),
         remote_prefill_share=_remote_share(_added(one.by_label("dyno_prefills_total") for one in minutes)),
-        prefill_queue=int(max(depths)) if depths else None,  # all of them ask the same queue
+        prefill_queue=int(max(depths)) if depths else None,  # the longest queue of a model
         planned=max(planned, key=lambda one: str(one.get("at", "")), default=None),
     )
 

@@ -112,6 +112,14 @@ def recorded_units(seen: NodeSeen) -> tuple[UnitSpec, ...]:
     )
 
 
+def roles_of(seen: NodeSeen, unit: str) -> list[str]:
+    """The roles of a unit, by the manifest; a unit that no manifest names is judged by its name."""
+    entry = (seen.manifest or {}).get("units", {}).get(unit)
+    if entry:
+        return list(entry["roles"])
+    return ["ray"] if unit.startswith("ray-") else [unit.partition("-")[0]]
+
+
 def cluster_units(topology: Topology, observed: Observed) -> tuple[UnitSpec, ...]:
     """All units of a cluster that was brought up: as recorded, and where a node has no record or did not answer, as
     the topology says. None where no node has a record."""
@@ -125,7 +133,7 @@ def cluster_units(topology: Topology, observed: Observed) -> tuple[UnitSpec, ...
 def meant_units(topology: Topology, node: str) -> tuple[UnitSpec, ...]:
     """The units that a topology puts on a node, by name and roles alone."""
     services = [(name, (name,)) for name in ("etcd", "nats") if getattr(topology, name).node == node]
-    roles = [(process.name, process.roles) for process in topology.processes if process.node == node]
+    roles = [(process.name, process.kinds) for process in topology.processes if process.node == node]
     return tuple(
         UnitSpec(name, node, of, folder="", document={"listens": []}) for name, of in [*services, *roles]
     )

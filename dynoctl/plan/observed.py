@@ -42,6 +42,7 @@ class UnitSeen:
     sees: dict[str, int] = field(default_factory=dict)
     bus: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    listens: tuple[int, ...] | None = None  # by its supervisor; None where that did not say
     figures: dict[str, Any] | None = None  # `figures.json`, if this very process wrote it a moment ago
 
     @property
@@ -52,12 +53,14 @@ class UnitSeen:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the cluster's lock, what for, and since when (ISO 8601, by the holder's clock)."""
+    """Who holds the cluster's lock, what for, and since when (ISO 8601, by the holder's clock). `process` is its pid,
+    start time, and the scope in which that pid means something."""
 
     who: str
     host: str
     doing: str
     since: str
+    process: tuple[int, int, str] = (0, 0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,15 @@ class NodeSeen:
 
     @property
     def own_ports(self) -> frozenset[int]:
-        """The ports that living units of this cluster were given: who listens there is no stranger."""
+        """The ports that living units of this cluster were given: who listens there is no stranger. What a supervisor
+        says counts more than the manifest, which a run may have written that was cut off before the restart."""
         recorded = (self.manifest or {}).get("units", {})
-        living = (name for name, unit in self.units.items() if unit.alive or unit.supervised)
-        mine = (port for name in living if name in recorded for port in recorded[name]["listens"])
-        return self.beside | frozenset(mine)
+        mine = set(self.beside)
+        for name, unit in self.units.items():
+            if unit.alive or unit.supervised:
+                said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
+                mine.update(said)
+        return frozenset(mine)
 
     @property
     def own_gpus(self) -> frozenset[int]:

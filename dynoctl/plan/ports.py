@@ -13,8 +13,26 @@ from dataclasses import dataclass, field
 from dynoctl.errors import Blocked
 
 # All below 32768, where Linux begins to hand out ports of its own accord. One hundred for each role.
-STREAM_BASE = {"frontend": 7000, "processor": 7100, "router": 7200, "decode": 7300, "prefill": 7400}
-METRICS_BASE = {"frontend": 7500, "processor": 7600, "router": 7700, "decode": 7800, "prefill": 7900}
+STREAM_BASE = {
+    "frontend": 7000,
+    "processor": 7100,
+    "router": 7200,
+    "decode": 7300,
+    "prefill": 7400,
+    "planner": 6900,
+}
+METRICS_BASE = {
+    "frontend": 7500,
+    "processor": 7600,
+    "router": 7700,
+    "decode": 7800,
+    "prefill": 7900,
+    "planner": 6800,
+}
+SIDE_CHANNEL_BASE = 5600  # where vLLM workers are asked about their KV; NIXL's usual port
+# Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
+GATHER_BASE, DP_BASE = 8300, 8350
+RAY_BASE = {"gcs": 8400, "node": 8500, "object": 8600, "agent": 8700}
 RANGE = 100
 
 

@@ -14,6 +14,7 @@ from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.steps import UnitSpec
 
 SERVICES = ("etcd", "nats")
+PARTS = ("rank", "ray")  # of a worker that is larger than a node: they are no instances, their worker is
 WATCHERS = ("frontend", "processor", "router")  # the roles that must see every instance of the others
 
 
@@ -68,17 +69,22 @@ class RoleState:
         return Rung.LISTENING if self.role in SERVICES else Rung.LOADED
 
     @property
+    def serves(self) -> bool:
+        """Whether requests come to it, so that a token can prove it."""
+        return self.role not in (*SERVICES, *PARTS)
+
+    @property
     def climbed(self) -> bool:
         """Whether only the proof by a token is missing."""
         return self.rung >= self.top
 
 
 def expected_counts(units: tuple[UnitSpec, ...]) -> dict[str, int]:
-    """Instances by role when the cluster is complete; services are not instances."""
+    """Instances by role when the cluster is complete; services and parts of a worker are not instances."""
     counts: dict[str, int] = {}
     for unit in units:
         for role in unit.roles:
-            if role not in SERVICES:
+            if role not in (*SERVICES, *PARTS):
                 counts[role] = counts.get(role, 0) + 1
     return counts
 

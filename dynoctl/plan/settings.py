@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dyno_runtime import settings as runtime
+from dynoctl.plan.ports import SIDE_CHANNEL_BASE
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import parallel
+from dynoctl.plan.workers import is_vllm
 from dynoctl.topology.engine import Engine
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
-from dynoctl.topology.roles import Frontend, Router
+from dynoctl.topology.roles import Frontend, Planner, Router, Worker
 from dynoctl.topology.secret import reveal
 
 
@@ -64,17 +67,19 @@ def process_settings(
         health_path=f"{site.unit_folder(process.name)}/health.json",
         http_workers=_http_workers(process),
         routing=_routing(topology, process),
+        planner=_planner(topology, process),
         disagg=runtime.Disagg(
             mode=topology.disagg.mode,
             max_local_prefill_length=topology.disagg.max_local_prefill_length,
             max_prefill_queue_size=topology.disagg.max_prefill_queue_size,
             prefill_timeout_s=topology.disagg.prefill_timeout_s,
         ),
-        parallel=_parallel(process),
+        parallel=parallel(process, sites),
+        transfer=_transfer(topology, process, site),
     )
 
 
-def render(settings: runtime.ProcessSettings) -> str:
+def render(settings: runtime.ProcessSettings | runtime.RayNode) -> str:
     """The file's text."""
     return runtime.encode(settings).decode()
 
@@ -112,12 +117,18 @@ def _engine(topology: Topology, process: Process) -> runtime.Engine:
     )
 
 
-def _parallel(process: Process) -> runtime.Parallel:
-    placement = _worker(process)
-    worker = placement.worker if placement is not None else None
-    if worker is None:
-        return runtime.Parallel()
-    return runtime.Parallel(tp=worker.tp, pp=worker.pp, dp=worker.dp, executor=worker.executor)
+def _transfer(topology: Topology, process: Process, site: Site) -> runtime.Transfer | None:
+    """How this process's worker exchanges KV; None where it never does."""
+    worker = _worker(process)
+    if topology.disagg.mode == "off" or worker is None or not is_vllm(worker):
+        return None
+    # One port for each data parallel rank, which vLLM counts up from the first.
+    count = worker.worker.dp if worker.worker is not None else 1
+    ports = [site.ports.chosen(f"{process.name}.kv.{rank}", SIDE_CHANNEL_BASE) for rank in range(count)]
+    return runtime.Transfer(
+        connector=topology.disagg.connector,
+        side_channel=runtime.Endpoint(host=site.address, port=ports[0]),
+    )
 
 
 def shares_http(process: Process) -> bool:
@@ -136,3 +147,28 @@ def _routing(topology: Topology, process: Process) -> runtime.Routing:
             spec = placement.spec
             return runtime.Routing(spec.policy or policy, spec.max_waiting, spec.max_usage)
     return runtime.Routing(policy)
+
+
+def _planner(topology: Topology, process: Process) -> runtime.Planner:
+    """The defaults where no planner is in this process."""
+    spec = next((one.spec for one in process.placements if isinstance(one.spec, Planner)), None)
+    if spec is None:
+        return runtime.Planner()
+    named = [machine.gpus for machine in topology.machines.values() if machine.gpus is not None]
+    return runtime.Planner(
+        interval_s=spec.interval_s,
+        pull_s=spec.pull_s,
+        max_gpus=spec.max_gpus or sum(named) or runtime.Planner().max_gpus,
+        min_workers=spec.min_workers,
+        decode_gpus=_gpus(topology.roles.decode),
+        prefill_gpus=_gpus(topology.roles.prefill),
+        kv_up=spec.kv_up,
+        kv_down=spec.kv_down,
+        queue_up=spec.queue_up,
+        queue_down=spec.queue_down,
+    )
+
+
+def _gpus(workers: tuple[Worker, ...]) -> int:
+    """What one more worker would take: as much as the largest one of its role."""
+    return max((worker.gpus for worker in workers), default=1)

@@ -12,7 +12,18 @@ from typing import Any, Literal
 from dynoctl.plan.gpus import spelled
 
 PhaseName = Literal[
-    "leave", "prepare", "drain", "stop", "stop-services", "purge", "services", "roles", "remove"
+    "leave",
+    "prepare",
+    "drain",
+    "stop",
+    "stop-ray",
+    "purge",
+    "stop-services",
+    "services",
+    "ray",
+    "ray-join",
+    "roles",
+    "remove",
 ]
 
 
@@ -35,6 +46,7 @@ class UnitSpec:
     """One supervised process as it is to be: the content of `unit.json`, and the files it reads.
 
     `digest` is over everything else in here, so equal digests mean that nothing that made the process changed.
+    `worker` is set where the process is one of several of a worker larger than a node: its head, as `node/unit`.
     """
 
     name: str
@@ -46,6 +58,7 @@ class UnitSpec:
     gpus: tuple[int, ...] = ()
     shown_env: tuple[tuple[str, str], ...] = ()  # its environment as people may see it: secrets are masked
     digest: str = ""
+    worker: str = ""
     metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
 
     @property
@@ -158,10 +171,11 @@ class PurgeServices(Step):
     python: str
     code: str
     settings_path: str
+    services: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        return "delete this cluster's keys and streams from the existing services"
+        return f"delete what this cluster keeps in the existing {' and '.join(self.services)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,18 @@ class ProveGone(Step):
     @property
     def title(self) -> str:
         return "prove that nothing is left"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSession(Step):
+    """Remove what Ray kept of a session."""
+
+    path: str
+    unit: str
+
+    @property
+    def title(self) -> str:
+        return f"remove the session of {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from dynoctl.plan.manifest import roles_of
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.results import SERVICES
+from dynoctl.plan.spans import is_ray, ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     Phase,
@@ -18,6 +20,7 @@ from dynoctl.plan.steps import (
     PurgeServices,
     Push,
     RemoveCluster,
+    RemoveSession,
     Step,
     StopUnit,
 )
@@ -46,6 +49,7 @@ def teardown(cluster: str, observed: Observed, node_program: Artifact) -> Plan:
                 "drain", tuple(_stops(cluster, ours, _is_frontend, "no new requests, finish those in flight"))
             ),
             Phase("stop", tuple(_stops(cluster, ours, _is_worker, "the cluster goes down"))),
+            Phase("stop-ray", tuple(_stops(cluster, ours, _is_ray, "no worker stands on it any more"))),
             Phase("purge", tuple(_purges(cluster, ours))),
             Phase("stop-services", tuple(_stops(cluster, ours, _is_service, "the roles are gone"))),
             Phase("remove", tuple(_removals(cluster, ours))),
@@ -53,22 +57,20 @@ def teardown(cluster: str, observed: Observed, node_program: Artifact) -> Plan:
     )
 
 
-def _roles(seen: NodeSeen, unit: str) -> list[str]:
-    """The roles of a unit, by the manifest; a unit that no manifest names is judged by its name."""
-    entry = (seen.manifest or {}).get("units", {}).get(unit)
-    return list(entry["roles"]) if entry else [unit.rpartition("-")[0] or unit]
-
-
 def _is_service(seen: NodeSeen, unit: str) -> bool:
-    return _roles(seen, unit)[0] in SERVICES
+    return roles_of(seen, unit)[0] in SERVICES
+
+
+def _is_ray(_: NodeSeen, unit: str) -> bool:
+    return is_ray(unit)
 
 
 def _is_frontend(seen: NodeSeen, unit: str) -> bool:
-    return "frontend" in _roles(seen, unit)
+    return "frontend" in roles_of(seen, unit)
 
 
 def _is_worker(seen: NodeSeen, unit: str) -> bool:
-    return not _is_service(seen, unit) and not _is_frontend(seen, unit)
+    return not any(kind(seen, unit) for kind in (_is_service, _is_ray, _is_frontend))
 
 
 def _stops(
@@ -86,23 +88,27 @@ def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
     for node, seen in ours.items():
         manifest = seen.manifest or {}
         services = manifest.get("topology", {}).get("services", {})
-        existing = any(
-            isinstance(services.get(name), dict) and services[name].get("url") for name in SERVICES
+        existing = tuple(
+            name for name in SERVICES if isinstance(services.get(name), dict) and services[name].get("url")
         )
-        units = [name for name in seen.units if not _is_service(seen, name)]
+        units = [name for name in seen.units if not _is_service(seen, name) and not _is_ray(seen, name)]
         if existing and units:
             runtime = manifest["runtime"]
             settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"
-            yield PurgeServices(
-                node, "etcd or NATS is not ours to stop", runtime["python"], runtime["code"], settings
-            )
+            why = f"{' and '.join(existing)}: not ours to stop"
+            yield PurgeServices(node, why, runtime["python"], runtime["code"], settings, existing)
             return
 
 
 def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
     for node, seen in ours.items():
+        known_as = seen.known_as or node
+        for unit in seen.units:
+            if _is_ray(seen, unit):
+                folder = ray_folder(seen.root, cluster, known_as, unit)
+                yield RemoveSession(node, "it is of no use any more", folder, unit)
         entries = (seen.manifest or {}).get("units", {}).values()
-        ports = sorted({port for entry in entries for port in entry["listens"]})
+        ports = sorted({port for entry in entries for port in entry["listens"]} | seen.own_ports)
         yield ProveGone(
             node, "a stop that leaves something is no stop", cluster, tuple(ports), known_as=seen.known_as
         )

@@ -14,6 +14,7 @@ from dynoctl.plan.digest import digest_of
 from dynoctl.plan.ports import METRICS_BASE, STREAM_BASE
 from dynoctl.plan.settings import Ports, process_settings, render, shares_http
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
@@ -41,7 +42,8 @@ def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]
     if topology.nats.node is not None:
         found.append(_nats(topology, sites[topology.nats.node]))
     for process in topology.processes:
-        found.append(_role_unit(topology, process, sites))
+        make = _ray_unit if process.ray else _role_unit
+        found.append(make(topology, process, sites))
     return tuple(found)
 
 
@@ -161,37 +163,62 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     stream = _stream_port(process, site)
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
     metrics = _metrics_port(process, site, http)
-    ports = Ports(stream, http, metrics)
-    settings = process_settings(topology, process, sites, ports)
+    settings = process_settings(topology, process, sites, Ports(stream, http, metrics))
+    side_channel = settings.transfer.side_channel.port if settings.transfer is not None else None
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
-    env: dict[str, str | Secret] = {
-        "PYTHONPATH": site.code,
-        "PYTHONUNBUFFERED": "1",
+    services = {
         "NATS_SERVER": Url(settings.services.nats),
         "ETCD_ENDPOINTS": Url(",".join(settings.services.etcd)),
     }
-    for placement in process.placements:
-        env.update(engine_env(placement, process.node, site))
-        env.update(placement.env)
+    env = _env(process, sites, services)
     document = {
         "argv": [site.python, "-m", "dyno_runtime", path],
         "env": {name: reveal(value) for name, value in env.items()},
-        "listens": [port for port in (http, stream, metrics) if port is not None],
+        "listens": [port for port in (http, stream, metrics, side_channel) if port is not None],
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(settings)),)
-    gpus = tuple(gpu for placement in process.placements for gpu in gpus_of(placement, process.node, site))
-    return _finish(
-        site,
-        process.name,
-        process.roles,
-        document,
-        files=files,
-        gpus=gpus,
-        shown_env=shown_env(env),
-        metrics=f"{site.address}:{metrics or http}",
-    )
+    seen_at = None if metrics is None and http is None else f"{site.address}:{metrics or http}"
+    shown = _shown(process, env, sites)
+    return _finish(site, process.name, process.kinds, document, files=files, metrics=seen_at, **shown)
+
+
+def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -> UnitSpec:
+    """One node of the Ray cluster under a worker."""
+    site = sites[process.node]
+    path = f"{site.unit_folder(process.name)}/settings.json"
+    ports = ray_ports(process, site)
+    env = _env(process, sites, {})
+    document = {
+        "argv": [site.python, "-m", "dyno_runtime", "ray", path],
+        "env": {name: reveal(value) for name, value in env.items()},
+        "listens": list(ports.values()),
+        "stop_grace_s": ROLE_GRACE_S,
+    }
+    files = ((path, render(ray_settings(topology.name, process, sites))),)
+    return _finish(site, process.name, process.kinds, document, files=files, **_shown(process, env, sites))
+
+
+def _env(
+    process: Process, sites: Mapping[str, Site], more: Mapping[str, str | Secret]
+) -> dict[str, str | Secret]:
+    """The environment of a process: ours first, so that whoever wrote the file has the last word."""
+    site = sites[process.node]
+    env: dict[str, str | Secret] = {"PYTHONPATH": site.code, "PYTHONUNBUFFERED": "1", **more}
+    env |= ray_env(process, sites)
+    for placement in process.placements:
+        env.update(engine_env(placement, process.node, site))
+        env.update(placement.env)
+    return env
+
+
+def _shown(process: Process, env: Mapping[str, str | Secret], sites: Mapping[str, Site]) -> dict[str, Any]:
+    """What people see of a process beside its document. On Ray it is Ray that has the GPUs."""
+    node, site = process.node, sites[process.node]
+    holders = [one for one in process.placements if process.ray or not one.on_ray]
+    gpus = tuple(gpu for placement in holders for gpu in gpus_of(placement, node, site))
+    return {"gpus": gpus, "shown_env": shown_env(env), "worker": worker_of(process)}
 
 
 def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
@@ -205,15 +232,18 @@ def shown_env(env: Mapping[str, str | Secret]) -> tuple[tuple[str, str], ...]:
 
 def _stream_port(process: Process, site: Site) -> int:
     first = process.placements[0]
-    for placement in process.placements:
+    for placement in process.placements if process.is_head else ():
         if placement.stream_port is not None:
             return placement.stream_port
     return site.ports.chosen(f"{process.name}.stream", STREAM_BASE[first.role] + first.index)
 
 
 def _metrics_port(process: Process, site: Site, http_port: int | None) -> int | None:
-    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides."""
-    if http_port is not None and not shares_http(process):
+    """None where metrics are at the port for HTTP; where processes share that one, each has its own besides.
+
+    A rank has none: its head counts for the whole worker.
+    """
+    if process.rank or (http_port is not None and not shares_http(process)):
         return None
     first = process.placements[0]
     return site.ports.chosen(f"{process.name}.metrics", METRICS_BASE[first.role] + first.index)

@@ -44,6 +44,29 @@ def judge(spec: UnitSpec, seen: UnitSeen | None, recorded: Mapping[str, str] | N
     return Verdict(True, True, f"it does not run any more: {ended(seen)}")
 
 
+def place(spec: UnitSpec) -> tuple[str, str]:
+    """A unit's node and name."""
+    return spec.node, spec.name
+
+
+def together(
+    specs: tuple[UnitSpec, ...], verdicts: Mapping[tuple[str, str], Verdict]
+) -> dict[tuple[str, str], Verdict]:
+    """The same verdicts, where a worker that is larger than a node is restarted as one: if a process of it that runs
+    has to stop, all of them are stopped and started."""
+    first: dict[str, UnitSpec] = {}
+    for spec in specs:
+        if spec.worker and verdicts[place(spec)].stop and verdicts[place(spec)].serves:
+            first.setdefault(spec.worker, spec)
+    found = dict(verdicts)
+    for spec in specs:
+        cause = first.get(spec.worker)
+        if cause is not None and not verdicts[place(spec)].start:
+            why = f"a part of the same worker restarts, {cause.node}/{cause.name}"
+            found[place(spec)] = Verdict(True, True, why, serves=True)
+    return found
+
+
 def ended(seen: UnitSeen) -> str:
     """How a unit's process ended last, in words."""
     if not seen.exit:

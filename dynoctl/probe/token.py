@@ -48,8 +48,12 @@ def models(topology: Topology) -> dict[tuple[str, str], str]:
 
 def helped(topology: Topology) -> frozenset[tuple[str, str]]:
     """The workers, by node and unit, for whose model there are prefill workers."""
-    workers = [one for one in topology.placements if one.role in ("decode", "prefill")]
-    prefilled = {one.model.name for one in workers if one.role == "prefill" and one.model is not None}
+    prefilled = {
+        one.model.name
+        for process in topology.processes
+        for one in process.placements
+        if "prefill" in process.roles and one.model is not None
+    }
     return frozenset(
         (process.node, process.name)
         for process in topology.processes

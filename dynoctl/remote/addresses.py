@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 
-from dynoctl.errors import DynoctlError, Unreachable
+from dynoctl.errors import DynoctlError, NodeError, Unreachable
 from dynoctl.remote.dial import Dialler
 from dynoctl.remote.window import over
 from dynoctl.topology.placement import Machine
@@ -21,6 +21,7 @@ def addresses(machines: Mapping[str, Machine], dialler: Dialler, *, look_up: boo
 
     Raises:
         Unreachable: a name has no address; of several, the first in the file.
+        NodeError: SSH dials an address of IPv6.
         UsageError: the SSH config cannot be understood.
     """
     # A host may be an alias of ~/.ssh/config; peers have no such file, so they get what SSH would dial.
@@ -46,9 +47,17 @@ def _is_alias(machine: Machine) -> bool:
 
 def _number(node: str, text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
-        pass
+        found = None
+    if found is not None and found.version == 6:  # the HostName of an alias: the topology's own are checked
+        raise NodeError(
+            node,
+            f"SSH dials {text}, an IPv6 address, and the nodes dial each other by IPv4",
+            next=f"name an IPv4 address of the node: nodes.{node}.address",
+        )
+    if found is not None:
+        return str(found)
     try:
         entries = socket.getaddrinfo(text, None, socket.AF_INET, socket.SOCK_STREAM)
     except socket.gaierror as error:

@@ -66,10 +66,9 @@ class Artifacts:
     @cached_property
     def node_program(self) -> Artifact:
         """`dyno_node` as one file that python3 runs."""
-        from dyno_node.pack import pack
+        from dyno_node import pack
 
-        content = pack()
-        return self._offer(f"node-{digest(content)}.pyz", content, title="the node program", mode=0o700)
+        return self._offer(f"node-{pack.digest()}.pyz", pack.pack(), title="the node program", mode=0o700)
 
     @cached_property
     def runtime(self) -> Artifact:

@@ -2,20 +2,21 @@
 
 In: a plan, a fleet, the artifacts. Out: what every step came to. A node is sent what it lacks, then one exec of the
 node program does all of a phase's steps there; each step states what it ensures, so a run that was cut off is
-simply run again. A phase begins when the one before has ended well everywhere.
+simply run again. A phase begins when the one before has ended well everywhere. The units of one node that a phase
+starts are started side by side, and so are they stopped.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dynoctl.errors import CommandFailed, NodeError
 from dynoctl.plan.commands import Action, actions, upload_path
 from dynoctl.plan.results import StepResult
-from dynoctl.plan.steps import Artifact, Phase, Plan, Push, Step
+from dynoctl.plan.steps import Artifact, Phase, Plan, Push, RemoveCluster, Step, StopUnit
 from dynoctl.remote.connection import Connection
 from dynoctl.remote.fleet import Fleet
 from dynoctl.remote.node_program import Answer, stream
@@ -45,18 +46,34 @@ class Means:
     content: Callable[[Artifact], bytes]
 
 
+class StepFailed(CommandFailed):
+    """The node program was there and refused a step; what comes after it can still be asked for."""
+
+    def __init__(self, step: Step, message: str, *, detail: Sequence[str] = ()) -> None:
+        super().__init__(step.node, message, detail=detail)
+        self.step = step
+
+
 def execute(
     plan: Plan, fleet: Fleet, means: Means, events: Events, *, go_on: bool = False
 ) -> list[StepResult]:
-    """Carry out every phase; `go_on` (for `down`) does not stop at a node that fails.
+    """Carry out every phase. `go_on` (for `down`): a step that is refused does not keep the later phases from being
+    carried out, only a node's folder stays where the later runs need it; a node that was lost is left out.
 
     Raises:
         NodeError: the first failure, where `go_on` is not set; other nodes have finished the phase.
     """
     results: list[StepResult] = []
     lost: set[str] = set()
+    unfinished: set[str] = set()
     for phase in plan.phases:
-        work = {node: steps for node, steps in phase.by_node().items() if node not in lost}
+        work = {
+            node: tuple(
+                step for step in steps if node not in unfinished or not isinstance(step, RemoveCluster)
+            )
+            for node, steps in phase.by_node().items()
+            if node not in lost
+        }
         if not work:
             continue
         events.on_phase(phase)
@@ -65,9 +82,11 @@ def execute(
         if errors and not go_on:
             raise _together(list(errors.values()))
         for node, error in errors.items():
-            lost.add(node)
-            if not any(result.node == node and result.error == error.message for result in results):
+            if not isinstance(error, StepFailed):
+                lost.add(node)
                 results.append(StepResult(node, "the rest of its steps", 0.0, error.message, error.detail))
+            elif not isinstance(error.step, StopUnit):  # whether a unit is gone is for the proof to say
+                unfinished.add(node)
     return results
 
 
@@ -88,6 +107,9 @@ class _Run:
             if isinstance(step, Push):
                 self._push(connection, step)
         asked = [(step, action) for step in steps for action in actions(step)]
+        asked.sort(
+            key=lambda each: each[1]["do"] == "start"
+        )  # behind the files of all: neighbours start at once
         if asked:
             self._apply(connection, asked)
 
@@ -105,25 +127,26 @@ class _Run:
         began = time.monotonic()
         last = {id(step): number for number, (step, _) in enumerate(asked)}
         answered = -1
-        refusal: NodeError | None = None
+        refusals: list[StepFailed] = []
 
         def on_answer(answer: Answer) -> None:
-            nonlocal answered, refusal, began
+            nonlocal answered, began
             number = answer.get("action")
             if not isinstance(number, int) or not 0 <= number < len(asked):
                 return
             step, _ = asked[number]
             if "progress" in answer:
                 self._progress(step, str(answer["progress"]))
-            elif not answer.get("ok"):
-                refusal = _refused(step, answer)
-                took_s = time.monotonic() - began
+                return
+            now = time.monotonic()
+            took_s = float(answer.get("took_s") or now - began)
+            if not answer.get("ok"):
+                refusals.append(refusal := _refused(step, answer))
                 self._done(step, StepResult(node, step.title, took_s, refusal.message, refusal.detail))
             else:
                 answered = number
                 if last[id(step)] == number:
-                    now = time.monotonic()
-                    self._done(step, StepResult(node, step.title, now - began, None, _remarks(answer)))
+                    self._done(step, StepResult(node, step.title, took_s, None, _remarks(answer)))
                     began = now
 
         request = {"root": self._means.roots[node], "actions": [action for _, action in asked]}
@@ -135,8 +158,8 @@ class _Run:
             timeout_s=PHASE_TIMEOUT_S,
             on_answer=on_answer,
         )
-        if refusal is not None:
-            raise refusal
+        if refusals:
+            raise _together(list(refusals))
         if answered != len(asked) - 1:
             raise CommandFailed(node, f"the node program stopped before {asked[answered + 1][0].title!r}")
 
@@ -151,17 +174,17 @@ class _Run:
 
 
 def _together(errors: list[NodeError]) -> NodeError:
-    """The first, with a line for each other node that failed in the same phase."""
+    """The first, with a line for each other one of the same phase."""
     first, *others = errors
     first.detail = (*first.detail, *(f"and {other.message}" for other in others))
     return first
 
 
-def _refused(step: Step, answer: Answer) -> NodeError:
+def _refused(step: Step, answer: Answer) -> StepFailed:
     """The node's sentence, with what the unit printed last."""
     error, *rest = str(answer.get("error", "refused without a reason")).splitlines()
     tail = [str(line) for line in answer.get("log") or answer.get("tail") or ()]
-    return CommandFailed(step.node, f"cannot {step.title}: {error}", detail=[*rest, *_left(answer), *tail])
+    return StepFailed(step, f"cannot {step.title}: {error}", detail=[*rest, *_left(answer), *tail])
 
 
 def _remarks(answer: Answer) -> tuple[str, ...]:
@@ -177,8 +200,3 @@ def _describe(left: object) -> str:
     if isinstance(left, dict):
         return ", ".join(f"{name} {value}" for name, value in left.items())
     return str(left)
-
-
-def failures(results: list[StepResult]) -> Iterator[StepResult]:
-    """The steps that did not do what they say."""
-    return (result for result in results if result.error is not None)

@@ -29,7 +29,6 @@ class Fleet:
         do: Callable[[Connection], T],
         *,
         all_at_once: bool = False,
-        on_end: Callable[[str], None] | None = None,
     ) -> tuple[dict[str, T], dict[str, NodeError]]:
         """Call `do` with each node's connection, dialling where there is none yet.
 
@@ -47,8 +46,6 @@ class Fleet:
                 raise outcome
             else:
                 results[node] = outcome
-            if on_end is not None:
-                on_end(node)
         order = {node: number for number, node in enumerate(names)}
         return _sorted(results, order), _sorted(errors, order)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynoctl.errors import DynoctlError, HostKeyChanged, HostKeyUnknown
+from dynoctl.remote import own_files
 from dynoctl.remote.deadline import Deadline
 from dynoctl.remote.known_hosts import Entry, HostKey, KnownHosts
 from dynoctl.remote.target import Target
@@ -100,7 +101,7 @@ class HostKeys:
                 line = f"{target.known_as} {key.text}"
                 begun = "\n" if text and not text.endswith("\n") else ""
                 self._text = f"{text}{begun}{line}\n"
-                _replace(self._path, self._text)
+                own_files.replace(self._path, self._text.encode())
                 known.append(line)
             return new
 
@@ -142,20 +143,12 @@ def _text(path: str) -> str:
         return ""
 
 
-def _replace(path: Path, text: str) -> None:
-    """By rename, so that a reader never meets half a file; not forced to the disk, a lost pin is made again."""
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text)
-    part.replace(path)
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the file against other processes, for the moment of a rewrite. Raises DynoctlError after LOCK_S."""
     deadline = Deadline.after(LOCK_S)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_files.make_folders(path.parent)
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DynoctlError(f"{path} cannot be written: {error.strerror}") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from dynoctl.errors import CommandFailed, TimedOut, Unreachable
-from dynoctl.remote import placing
+from dynoctl.remote import own_files, placing
 from dynoctl.remote.capture import Capture, ReaderFailed, TooMuch
 from dynoctl.remote.connection import Completed
 from dynoctl.remote.deadline import Deadline, seconds
@@ -101,16 +101,12 @@ class LocalConnection:
         if self._closed:
             raise Unreachable(self._node, "the connection is closed")
         target = Path(path).expanduser()
-        part = target.with_name(f"{target.name}.part-{os.getpid()}-{threading.get_ident()}")
         try:
-            _make_folders(target.parent)
+            own_files.make_folders(target.parent)
             if target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "Is a directory")
-            _write(part, content, mode)
-            part.replace(target)
+            own_files.replace(target, content, mode=mode)
         except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             raise placing.refused_here(self._node, path, error) from error
 
     def close(self) -> None:
@@ -203,23 +199,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.close(ended)
     _signal(process, signal.SIGKILL)
     process.wait()
-
-
-def _make_folders(folder: Path) -> None:
-    """Every missing folder with mode 0700 (`mkdir(parents=True)` gives its mode to the last one only)."""
-    missing = [above for above in (folder, *folder.parents) if not above.exists()]
-    for above in reversed(missing):
-        above.mkdir(mode=0o700, exist_ok=True)
-
-
-def _write(part: Path, content: bytes, mode: int) -> None:
-    """The content on the disk, under a name that nobody looks for."""
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

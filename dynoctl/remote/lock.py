@@ -78,7 +78,7 @@ def held(
     """
     request = {"path": path, "token": me.token, "ttl_s": TTL_S, "holder": me.holder()}
     answer = ask(connection, node_program, "lease", {**request, "do": "take", "instead_of": None})
-    if not answer["ok"] and (holder := answer.get("holder")) and _is_dead(holder, me):
+    if not answer["ok"] and (holder := answer.get("holder")) and _is_dead(holder):
         instead = {**request, "do": "take", "instead_of": holder["token"]}
         answer = ask(connection, node_program, "lease", instead)
     if not answer["ok"] and "error" in answer:
@@ -124,12 +124,15 @@ def _renew(
             return
 
 
-def _is_dead(holder: dict[str, Any], me: Me) -> bool:
-    """Whether the holder was a process of this very machine that does not run any more."""
+def _is_dead(holder: dict[str, Any]) -> bool:
     process = holder.get("process") or {}
-    if process.get("scope") != me.process[2]:
-        return False
-    return _starttime(int(process.get("pid", 0))) != process.get("starttime")
+    return is_dead((int(process.get("pid", 0)), process.get("starttime", 0), str(process.get("scope", ""))))
+
+
+def is_dead(process: tuple[int, int, str]) -> bool:
+    """Whether a holder was a process of this very machine that does not run any more."""
+    pid, starttime, scope = process
+    return scope == _scope() and _starttime(pid) != starttime
 
 
 def _locked(answer: dict[str, Any], node: str) -> Locked:

@@ -32,13 +32,10 @@ class Look:
 
 
 def observe(
-    fleet: Fleet,
-    cluster: str,
-    looks: Mapping[str, Look],
-    *,
-    on_end: Callable[[str], None] | None = None,
+    fleet: Fleet, cluster: str, looks: Mapping[str, Look], after: Callable[[NodeSeen], None] | None = None
 ) -> Observed:
-    """Ask every node of `looks`; those that cannot be asked are in `failed`."""
+    """Ask every node of `looks`; those that cannot be asked are in `failed`. `after` is called on each node's thread
+    with what was seen there, while others are still being asked."""
 
     def ask(connection: Connection) -> NodeSeen:
         look = looks[connection.node]
@@ -57,8 +54,12 @@ def observe(
             raise CommandFailed(
                 connection.node, f"the look at the node ended with status {done.status}", detail=tail
             )
-        seen = facts.parse(connection.node, done.out.decode(errors="replace"))
-        return replace(seen, known_as=look.known_as)
+        seen = replace(
+            facts.parse(connection.node, done.out.decode(errors="replace")), known_as=look.known_as
+        )
+        if after is not None:
+            after(seen)
+        return seen
 
-    nodes, failed = fleet.each(looks, ask, on_end=on_end)
+    nodes, failed = fleet.each(looks, ask)
     return Observed(nodes, failed)

@@ -34,6 +34,8 @@ def figures_lines(found: Figures) -> Iterator[str]:
         yield _line("KV cache", kv)
     if found.retries or found.migrations or found.rejections:
         yield _line("trouble", _trouble(found))
+    if found.planned is not None and (said := _planned(found.planned)):
+        yield _line("planner", said)
 
 
 def _line(title: str, text: str) -> str:
@@ -70,6 +72,23 @@ def _trouble(found: Figures) -> str:
     if found.migrations:
         parts.append(f"{found.migrations} went on at another worker")
     return ", ".join(parts)
+
+
+def _planned(told: dict[str, Any]) -> str | None:
+    """What the planner wishes for; None where another version wrote it."""
+    try:
+        decision = told["decision"]
+        wishes = [(role, decision[role]) for role in ("decode", "prefill") if decision[role] is not None]
+        changes = [
+            f"would have {wish['wish']} {role} instead of {wish['now']}, as {wish['why']}"
+            for role, wish in wishes
+            if wish["wish"] != wish["now"]
+        ]
+        kept = ", ".join(f"{wish['now']} {role}" for role, wish in wishes)
+        said = "; ".join(changes) or f"would keep {kept}"
+        return f"{said} ({told['at']}; it only watches)"
+    except (KeyError, TypeError):
+        return None
 
 
 def milliseconds(seconds: float) -> str:

@@ -74,13 +74,13 @@ def unit(spec: UnitSpec) -> dict[str, Any]:
 
 def state(found: RoleState, *, served: bool) -> dict[str, Any]:
     """One role of a cluster that runs. `rung` counts the readiness ladder from 0 (down) to 5 (serving)."""
-    rung = Rung.SERVING if served and found.rung is Rung.LOADED else found.rung
+    rung = Rung.SERVING if served and found.serves and found.rung is Rung.LOADED else found.rung
     return {
         "node": found.node,
         "unit": found.unit,
         "role": found.role,
         "rung": int(rung),
-        "of": int(Rung.SERVING if found.top is Rung.LOADED else found.top),
+        "of": int(Rung.SERVING if found.serves else found.top),
         "state": rung.name.lower(),
         "failed": found.failed,
         "note": found.note,

@@ -79,7 +79,7 @@ class Terminal:
 def as_typed(commands: str) -> str:
     """The same text with `dynoctl` called as it was called now: a checkout's script is not on the PATH."""
     called = os.environ.get("DYNOCTL_AS", "dynoctl")
-    return re.sub(r"(?<![\w/.-])dynoctl (?=[a-z])", lambda found: f"{called} ", commands)
+    return re.sub(r"(?<![\w/.-])dynoctl (?=[a-z]|--)", lambda found: f"{called} ", commands)
 
 
 def let_go(stream: TextIO) -> None:

@@ -23,8 +23,11 @@ PHASE_TITLES = {
     "prepare": "prepare the nodes",
     "stop": "stop units",
     "services": "start etcd and NATS, and prove them",
+    "ray": "start the head of each Ray cluster",
+    "ray-join": "start the other nodes of each Ray cluster, and prove it",
     "roles": "start every role at once",
     "drain": "drain and stop the frontends",
+    "stop-ray": "stop Ray",
     "purge": "clean up in the existing services",
     "stop-services": "stop etcd and NATS",
     "remove": "prove that nothing is left, and remove the folders",
@@ -80,7 +83,7 @@ def ladder_cell(state: RoleState, *, served: bool = False) -> Text:
     """The rungs as dots: filled where climbed."""
     from rich.text import Text
 
-    top = Rung.SERVING if not state.top < Rung.LOADED else state.top
+    top = Rung.SERVING if state.serves else state.top
     reached = Rung.SERVING if served and state.climbed and top is Rung.SERVING else state.rung
     colour = "red" if state.failed or reached is Rung.DOWN else "green" if reached >= top else "yellow"
     return Text("●" * min(reached, top) + "○" * (top - min(reached, top)), style=colour)
@@ -91,8 +94,8 @@ def state_word(state: RoleState, *, served: bool = False) -> str:
     if state.failed:
         return "failed"
     if served and state.climbed:
-        return "serving" if state.top is Rung.LOADED else "up"
-    if state.climbed and state.top is Rung.LISTENING:
+        return "serving" if state.serves else "up"
+    if state.climbed and not state.serves:
         return "up"
     return state.rung.word
 

@@ -10,22 +10,21 @@ from itertools import chain
 
 from dynoctl.topology.finding import Finding
 from dynoctl.topology.model import Topology
-from dynoctl.topology.rules import arguments, gpus, machines, places, ports, services, support, work
+from dynoctl.topology.rules import arguments, gpus, machines, places, ports, services, work
 
 MAX_UNITS = 4096
 
 Rule = Callable[[Topology], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
-    *(machines.same_machine, machines.same_address, machines.reachable, machines.ssh_on_local),
+    *(machines.same_machine, machines.same_address, machines.reachable, machines.ipv4, machines.ssh_on_local),
     *(places.known_nodes, places.one_place, places.some_place),
     *(services.one_source, services.some_source, services.schemes, services.reachable),
     *(work.ends_of_the_ring, work.prefill_and_disagg, work.same_engine, work.same_model, work.arguments),
-    *(work.device, work.environment),
+    *(work.both_roles, work.device, work.environment, work.planner),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
-    *(support.worker_shapes,),
+    *(gpus.shared_evenly, gpus.whole_replicas, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
 )
 
 

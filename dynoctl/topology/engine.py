@@ -15,6 +15,7 @@ from dynoctl.topology.scalars import Count, Positive, Seconds, Text
 EngineKind = Literal["hello", "mock", "vllm"]
 Device = Literal["cuda", "cpu"]
 DisaggMode = Literal["off", "always", "conditional"]
+Connector = Literal["nixl", "nixl-push"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
@@ -100,6 +101,13 @@ class Disagg(Part, frozen=True):
     max_prefill_queue_size: Annotated[
         Positive, Meta(description="With so many waiting in the queue, decode prefills itself (conditional).")
     ] = 2
+    connector: Annotated[
+        Connector,
+        Meta(
+            description="How KV travels between vLLM workers: `nixl`, decode reads it from the prefill worker; "
+            "`nixl-push`, the prefill worker writes it into decode's blocks."
+        ),
+    ] = "nixl"
     prefill_timeout_s: Annotated[
         Seconds, Meta(description="After so many seconds without an answer, decode prefills itself.")
     ] = 30.0

@@ -20,7 +20,6 @@ MAX_SHOWN = 40
 
 # Keys that a later version knows; better than "unknown".
 _NOT_YET = {
-    ("roles", "planner"): "the planner is not in this version yet",
     ("disagg", "connector"): "the choice of a connector is not in this version yet",
 }
 _RESERVED_VARIABLES = ("DYNO_", "PYTHONPATH")

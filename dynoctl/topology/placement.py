@@ -7,7 +7,7 @@ node there is; with more than one node it has no place and is left out (`dynoctl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from dynoctl.topology.secret import Env, Url
 if TYPE_CHECKING:
     from dynoctl.topology.model import Topology
 
-FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router")
+FUSED: tuple[RoleName, ...] = ("frontend", "processor", "router", "planner")
 Path = tuple[str | int, ...]
 
 
@@ -48,8 +48,8 @@ class Machine:
 class Placement:
     """One unit of one role.
 
-    `nodes` has one node, or all of a span with the head first; `index` counts the units of this role whose
-    (head) node is the same, from 0. `engine` and `model` are complete for workers and None for other roles.
+    `nodes` has one node, or all of a span with the head first; `index` counts the units of this role from 0, so that
+    it is unique on each of its nodes. `engine` and `model` are complete for workers and None for other roles.
     `path` is where the file says so: `("roles", "decode", 0)`.
     """
 
@@ -79,30 +79,64 @@ class Placement:
         """GPUs that it takes on each of its nodes: none unless the engine is vLLM, and not on the processor."""
         if self.worker is None or self.engine is None or not self.engine.on_gpus:
             return 0
-        return -(-self.worker.gpus // len(self.nodes))
+        return self.share
+
+    @property
+    def share(self) -> int:
+        """How many of the worker's ranks each of its nodes carries, whatever they compute on."""
+        return -(-self.worker.gpus // len(self.nodes)) if self.worker is not None else 0
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether a Ray cluster of its own holds it together."""
+        return self.worker is not None and self.worker.executor == "ray"
 
 
 @dataclass(frozen=True)
 class Process:
-    """What runs as one process on one node: one placement, or several that are fused."""
+    """What runs as one process on one node: one placement, or several that are fused.
+
+    Of a worker that is larger than a node, `rank` counts its nodes, the head first. With the executor mp each node
+    has a process of it; with Ray the head alone, and every node a process with `ray` that makes it part of the
+    worker's Ray cluster.
+    """
 
     placements: tuple[Placement, ...]
+    rank: int = 0
+    ray: bool = False
 
     @property
     def name(self) -> str:
-        """`<first role>-<index>`, unique on its node."""
+        """`<first role>-<index>`, `decode-0-rank1`, `ray-decode-0`; unique on its node."""
         first = self.placements[0]
-        return f"{first.role}-{first.index}"
+        unit = f"{first.role}-{first.index}"
+        if self.ray:
+            return f"ray-{unit}"
+        return f"{unit}-rank{self.rank}" if self.rank else unit
 
     @property
     def node(self) -> str:
-        """Where it runs; of a span, the head."""
-        return self.placements[0].node
+        """Where it runs."""
+        return self.placements[0].nodes[self.rank]
 
     @property
     def roles(self) -> tuple[RoleName, ...]:
-        """What it does, in the order of the ring."""
-        return tuple(placement.role for placement in self.placements)
+        """What it does, in the order of the ring; of a rank, what its worker does."""
+        roles = [placement.role for placement in self.placements]
+        both = any(one.worker is not None and one.worker.role == "both" for one in self.placements)
+        return (*roles, "prefill") if both else tuple(roles)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What people see it as: its roles, or `rank`, or `ray`: those serve nobody by themselves."""
+        if self.ray:
+            return ("ray",)
+        return ("rank",) if self.rank else self.roles
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is the one that the others of its worker look for."""
+        return self.rank == 0
 
 
 @dataclass(frozen=True)
@@ -163,12 +197,14 @@ def placements(topology: Topology) -> tuple[Placement, ...]:
 
 def _placed(topology: Topology, role: RoleName) -> Iterator[Placement]:
     seen: dict[str, int] = {}
-    sharing = _sharing(topology) if role in FUSED and topology.roles.fused else {}
+    # One planner is enough for all of a frontend's processes; it is in the first of them.
+    follows = role in FUSED and role != "planner" and topology.roles.fused
+    sharing = _sharing(topology) if follows else {}
     for path, spec, nodes in _written(topology, role):
         workers = spec.workers if isinstance(spec, Frontend) else sharing.get(nodes[0], 1)
         for copy in range(spec.replicas * workers):
-            index = seen.get(nodes[0], 0)
-            seen[nodes[0]] = index + 1
+            index = max(seen.get(node, 0) for node in nodes)
+            seen.update(dict.fromkeys(nodes, index + 1))
             yield _placement(topology, role, index, nodes, spec, path, copy)
 
 
@@ -200,7 +236,6 @@ def _placement(
     path: Path,
     copy: int,
 ) -> Placement:
-    machine = topology.machines.get(nodes[0])
     return Placement(
         role=role,
         index=index,
@@ -211,15 +246,45 @@ def _placement(
         stream_port=None if spec.stream_port is None else spec.stream_port + copy,
         engine=topology.engine.overridden(spec.engine) if isinstance(spec, Worker) else None,
         model=(spec.model or topology.model) if isinstance(spec, Worker) else None,
-        env=(machine.env if machine else topology.env) | spec.env,
+        env=_env(topology, nodes[0]) | spec.env,
     )
 
 
 def processes(topology: Topology) -> tuple[Process, ...]:
-    """Placements, with the i-th frontend, processor and router of a node in one process where `fused`."""
+    """Placements, with the i-th of each fused role of a node in one process where `fused`.
+
+    Workers that are larger than a node have one on each. Ray comes first, for workers stand on it.
+    """
     groups: dict[tuple[str, int, str], list[Placement]] = {}
     for placement in topology.placements:
         fused = topology.roles.fused and placement.role in FUSED
         key = (placement.node, placement.index, "" if fused else placement.role)
         groups.setdefault(key, []).append(placement)
-    return tuple(Process(tuple(group)) for group in groups.values())
+    whole = [Process(tuple(group)) for group in groups.values()]
+    rays = [
+        one
+        for process in whole
+        if process.placements[0].on_ray
+        for one in _parts(topology, process, ray=True)
+    ]
+    spread = [one for process in whole for one in (process, *_others(topology, process))]
+    return (*rays, *spread)
+
+
+def _others(topology: Topology, process: Process) -> list[Process]:
+    """The ranks of a worker beside its head; on Ray there are none, as Ray starts them."""
+    return [] if process.placements[0].on_ray else _parts(topology, process)[1:]
+
+
+def _parts(topology: Topology, process: Process, *, ray: bool = False) -> list[Process]:
+    """One process for each node of a worker, with the environment of that node."""
+    (placement, *_) = process.placements
+    return [
+        Process((replace(placement, env=_env(topology, node) | placement.spec.env),), rank, ray)
+        for rank, node in enumerate(placement.nodes)
+    ]
+
+
+def _env(topology: Topology, node: str) -> Env:
+    machine = topology.machines.get(node)
+    return machine.env if machine else topology.env

@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from dynoctl.topology.engine import EngineOverride, Model
 from dynoctl.topology.part import ONE_OR_MORE, Part
-from dynoctl.topology.scalars import Count, Label, Port, Positive, Share
+from dynoctl.topology.scalars import Count, Label, Port, Positive, Seconds, Share
 from dynoctl.topology.secret import Env
 
-RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
+RoleName = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 Policy = Literal["similar", "random", "round_robin", "least_loaded", "prefix", "kv", "kv_classic"]
 Executor = Literal["mp", "ray"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
@@ -86,6 +86,10 @@ class Worker(Role, frozen=True):
         tuple[Label, ...],
         Meta(description="All nodes of one worker that is larger than a node; the first is its head."),
     ] = ()
+    role: Annotated[
+        Literal["both"] | None,
+        Meta(description="`both`, of decode: these workers take prompts of the prefill queue, too."),
+    ] = None
     tp: Annotated[Positive, Meta(description="Tensor parallel size.")] = 1
     pp: Annotated[Positive, Meta(description="Pipeline parallel size.")] = 1
     dp: Annotated[Positive, Meta(description="Data parallel size.")] = 1
@@ -110,6 +114,24 @@ class Worker(Role, frozen=True):
         return self.tp * self.pp * self.dp
 
 
+class Planner(Role, frozen=True):
+    """Watches whether there are enough workers, and says what it would change; it changes nothing."""
+
+    interval_s: Annotated[Seconds, Meta(description="It decides once in so many seconds.")] = 30.0
+    pull_s: Annotated[Seconds, Meta(description="It looks once in so many seconds.")] = 1.0
+    max_gpus: Annotated[
+        Positive | None,
+        Meta(description="Workers may take so many GPUs; where absent, all that the nodes name, or else 8."),
+    ] = None
+    min_workers: Annotated[Positive, Meta(description="It never wishes for fewer workers of a role.")] = 1
+    kv_up: Annotated[Share, Meta(description="Above this KV load it wishes for a decode worker more.")] = 0.9
+    kv_down: Annotated[Share, Meta(description="Below this KV load, for one fewer.")] = 0.5
+    queue_up: Annotated[
+        Share, Meta(description="With more tasks in the prefill queue it wishes for a prefill worker more.")
+    ] = 0.5
+    queue_down: Annotated[Share, Meta(description="With fewer tasks, for one fewer.")] = 0.2
+
+
 class Roles(Part, frozen=True):
     """The roles. Each is a map, or a list of maps where its units differ."""
 
@@ -132,8 +154,14 @@ class Roles(Part, frozen=True):
     prefill: Annotated[
         tuple[Worker, ...], ONE_OR_MORE, Meta(description="Prefills for decode, where `disagg` says so.")
     ] = ()
+    planner: Annotated[
+        tuple[Planner, ...],
+        ONE_OR_MORE,
+        Meta(description="Says whether there are enough workers; it only watches."),
+    ] = ()
     fused: Annotated[
-        bool, Meta(description="Whether frontend, processor and router of a node share one process.")
+        bool,
+        Meta(description="Whether frontend, processor, router and planner of a node share one process."),
     ] = True
 
     def of(self, role: RoleName) -> tuple[Role, ...]:

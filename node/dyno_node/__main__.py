@@ -72,12 +72,6 @@ def _stop(request: Request) -> Lines:
     yield stop(request)
 
 
-def _look(request: Request) -> Lines:
-    from dyno_node.look import look
-
-    yield look(request)
-
-
 def _watch(request: Request) -> Lines:
     from dyno_node.watch import watch
 
@@ -102,20 +96,15 @@ def _sweep(request: Request) -> Lines:
     yield sweep(request)
 
 
-def _backend(request: Request) -> Lines:
-    from dyno_node.systemd import backend
-
-    found = backend(want_linger=bool(request.get("linger")))
-    yield {"ok": True, "backend": found.name, "linger": found.linger, "why": found.why}
-
-
 def _apply(request: Request) -> Lines:
     from dyno_node.apply import apply
-    from dyno_node.start import start
-    from dyno_node.stop import stop
-    from dyno_node.sweep import sweep
 
-    return apply(request, {"start": start, "stop": stop, "sweep": sweep})
+    return apply(request, {verb: _only(VERBS[verb]) for verb in ("start", "stop", "sweep")})
+
+
+def _only(verb: Callable[[Request], Lines]) -> Callable[[Request], dict[str, Any]]:
+    """A verb with one answer as a call."""
+    return lambda request: next(verb(request))
 
 
 def _logs(request: Request) -> Lines:
@@ -133,12 +122,10 @@ def _lease(request: Request) -> Lines:
 VERBS: dict[str, Callable[[Request], Lines]] = {
     "start": _start,
     "stop": _stop,
-    "look": _look,
     "watch": _watch,
     "await": _await,
     "ask": _ask,
     "sweep": _sweep,
-    "backend": _backend,
     "apply": _apply,
     "lease": _lease,
     "logs": _logs,

@@ -2,31 +2,29 @@
 
 In: `{"root": …, "actions": [{"do": …, …}, …]}`. Out: for action i `{"action": i, "ok": true, …}` or
 `{"action": i, "ok": false, "error": …}`, before it any number of `{"action": i, "progress": …}`. The first
-refusal ends the list, and every action may be repeated: a run that was cut off is simply run again.
+refusal ends the list, and every action may be repeated: a run that was cut off is simply run again. Units that are to
+be started or stopped one right after the other are so at the same time, and each of them is answered.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import subprocess
-import zipfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dyno_node.environment import EnvironmentRefused, make
-from dyno_node.files import sync
-from dyno_node.request import BadRequest, Request, text
+from dyno_node import lock
+from dyno_node.request import BadRequest, Refused, Request, text
+
+# What only some actions need is imported by them: an exec that starts units shall not wait for what unpacks archives.
 
 Action = dict[str, Any]
 Answer = dict[str, Any]
-Verbs = dict[str, Callable[[Action], Answer]]
-
-
-class Refused(Exception):
-    """An action that was not carried out; the message is a sentence for people."""
+Verbs = Mapping[str, Callable[[Action], Answer]]
+_SIDE_BY_SIDE = ("start", "stop")
 
 
 def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
@@ -35,19 +33,56 @@ def apply(request: Request, verbs: Verbs) -> Iterator[Answer]:
     actions = request.get("actions")
     if not isinstance(actions, list):
         raise BadRequest("actions must be a list")
-    for number, action in enumerate(actions):
-        answer: Answer = {}
-        try:
-            for answer in _carry_out(action, root, verbs):
-                yield {"action": number, **answer}
-        except (Refused, EnvironmentRefused) as refusal:
-            answer = {"ok": False, "error": str(refusal)}
+    # Neighbours with the same key are one group: those of a kind that goes side by side, every other one alone.
+    for key, group in groupby(enumerate(actions), lambda item: _key(*item)):
+        numbered = list(group)
+        answers = (
+            _side_by_side(numbered, verbs[key]) if isinstance(key, str) else _one(*numbered[0], root, verbs)
+        )
+        well = True
+        for answer in answers:
+            yield answer
+            well = well and ("progress" in answer or bool(answer.get("ok")))
+        if not well:
+            return
+
+
+def _key(number: int, action: Action) -> str | int:
+    return str(action["do"]) if action["do"] in _SIDE_BY_SIDE else number
+
+
+def _one(number: int, action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
+    """The answers of one action; whatever is refused in it is an answer, too."""
+    try:
+        for answer in _carry_out(action, root, verbs):
             yield {"action": number, **answer}
+    except Refused as refusal:
+        yield {"action": number, "ok": False, "error": str(refusal)}
+    except OSError as error:
+        yield {"action": number, "ok": False, "error": _sentence(error)}
+
+
+def _side_by_side(numbered: list[tuple[int, Action]], verb: Callable[[Action], Answer]) -> list[Answer]:
+    """An answer for each, in their order: they wait for processes, not for each other."""
+    answers: dict[int, Answer] = {}
+
+    def work(number: int, action: Action) -> None:
+        start_s = time.monotonic()
+        try:
+            answer = verb(action)
         except OSError as error:
             answer = {"ok": False, "error": _sentence(error)}
-            yield {"action": number, **answer}
-        if not answer.get("ok"):
-            return
+        except BadRequest as error:
+            answer = {"ok": False, "error": str(error)}
+        answers[number] = {"action": number, **answer, "took_s": round(time.monotonic() - start_s, 3)}
+
+    threads = [threading.Thread(target=work, args=each) for each in numbered[1:]]
+    for thread in threads:
+        thread.start()
+    work(*numbered[0])
+    for thread in threads:
+        thread.join()
+    return [answers[number] for number, _ in numbered]
 
 
 def _sentence(error: OSError) -> str:
@@ -65,6 +100,8 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
         case "unpack":
             _unpack(_below(root, action["archive"]), _below(root, action["into"]))
         case "environment":
+            from dyno_node.environment import make
+
             for progress in make(
                 _below(root, action["path"]),
                 action["requirements"],
@@ -82,9 +119,6 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
             return
         case "sweep":
             yield _swept(verbs["sweep"]({"under": str(root), **action}))
-            return
-        case "start" | "stop" as verb:
-            yield verbs[verb](action)
             return
         case unknown:
             raise Refused(f"this node program does not know the action {unknown!r}")
@@ -111,7 +145,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    with os.fdopen(_alone(beside), "wb") as file:
+    with os.fdopen(lock.sole(beside), "wb") as file:
         try:
             os.ftruncate(file.fileno(), 0)
             os.fchmod(file.fileno(), mode)
@@ -124,24 +158,10 @@ def _write(path: Path, content: bytes, mode: int) -> None:
             raise
 
 
-def _alone(path: Path) -> int:
-    """The file, open and ours alone until it is closed or renamed."""
-    while True:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        try:
-            if os.path.samestat(os.fstat(fd), path.stat()):
-                return fd
-        except FileNotFoundError:
-            pass
-        os.close(fd)  # whoever had it before us has renamed it meanwhile
-
-
 def _unpack(archive: Path, into: Path) -> None:
     """A zip into a folder, by one at a time: two clusters may be brought up side by side."""
     into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with into.with_name(f"{into.name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # whoever waits here finds it whole
+    with lock.guard(into.with_name(f"{into.name}.lock")):  # whoever waits here finds it whole
         if not (into / ".complete").exists():
             _extract(archive, into)
     archive.unlink(missing_ok=True)
@@ -149,6 +169,11 @@ def _unpack(archive: Path, into: Path) -> None:
 
 def _extract(archive: Path, into: Path) -> None:
     """`.complete` comes last, when all else is on the disk: without it the folder is what a power loss left."""
+    import shutil
+    import zipfile
+
+    from dyno_node.files import sync
+
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(mode=0o700)
     try:
@@ -161,6 +186,8 @@ def _extract(archive: Path, into: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    import shutil
+
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -197,6 +224,8 @@ def _swept(answer: Answer) -> Answer:
 
 def _call(action: Action) -> Answer:
     """Run one of our own programs to its end; its last lines come back when it fails."""
+    import subprocess
+
     argv = [str(Path(action["argv"][0]).expanduser()), *action["argv"][1:]]
     try:
         done = subprocess.run(

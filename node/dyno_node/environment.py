@@ -6,7 +6,6 @@ as the very last thing, `.complete`. A folder without it is what a power loss le
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -15,7 +14,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dyno_node import lock
 from dyno_node.files import sync
+from dyno_node.request import Refused
 
 BUILD_TIMEOUT_S = 1800
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -33,7 +34,7 @@ for name in sys.argv[1:]:
 """
 
 
-class EnvironmentRefused(Exception):
+class EnvironmentRefused(Refused):
     """The environment cannot be made or used; the message is a sentence for people."""
 
 
@@ -53,8 +54,9 @@ def make(
         EnvironmentRefused: with what pip or python said last.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # a second builder waits here, then finds it whole
+    with lock.guard(
+        folder.parent / f"{folder.name}.lock"
+    ):  # a second builder waits here, then finds it whole
         complete = folder / ".complete"
         if complete.exists():
             return

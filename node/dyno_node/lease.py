@@ -9,12 +9,11 @@ is still that one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Any
 
-from dyno_node import clock
+from dyno_node import clock, lock
 from dyno_node.files import read_json, write_json
 from dyno_node.request import BadRequest, Request, number, text
 
@@ -30,12 +29,9 @@ def lease(request: Request) -> dict[str, Any]:
 
 def _guarded(path: Path, request: Request) -> dict[str, Any]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    guard = os.open(path.with_name(f"{path.name}.guard"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # held for the few milliseconds of a change, by whoever makes one
+    # Held for the few milliseconds of a change, by whoever makes one.
+    with lock.guard(path.with_name(f"{path.name}.guard")):
         return _change(path, request)
-    finally:
-        os.close(guard)
 
 
 def _change(path: Path, request: Request) -> dict[str, Any]:

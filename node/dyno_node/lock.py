@@ -10,6 +10,8 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -80,6 +82,34 @@ def holder(path: Path) -> dict[str, Any] | None:
         return note
     finally:
         os.close(fd)
+
+
+@contextmanager
+def guard(path: Path) -> Iterator[None]:
+    """Hold a lock that is there only while somebody needs it, for however long that takes."""
+    fd = sole(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while we hold it: whoever waits for it looks whether it is still there
+        os.close(fd)
+
+
+def sole(path: Path) -> int:
+    """The file, open for writing and ours alone until it is closed, renamed or removed.
+
+    Raises:
+        OSError: it cannot be made: no space, no permission.
+    """
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)  # whoever had it before us has renamed or removed it meanwhile
 
 
 def _try(fd: int, kind: int) -> bool:

@@ -1,7 +1,6 @@
-"""Verb `look`: how units are at this moment, from what their supervisors wrote and what /proc says.
+"""How a unit is at this moment, from what its supervisor wrote and what /proc says.
 
-In: `{"units": [folders…]}`. Out: `{"ok": true, "now_s": uptime, "units": {name: view}}`. `watch`
-streams the same views.
+In: its folder, and the table of ports that listen. Out: a view, as `watch` streams it.
 """
 
 from __future__ import annotations
@@ -11,18 +10,10 @@ from typing import Any
 
 from dyno_node import clock, listening, lock, proc, state
 from dyno_node.files import read_json
-from dyno_node.request import Request, texts
 from dyno_node.state import State
 from dyno_node.unit import BadUnit, UnitDir, load
 
 NOT_RESPONDING_S = 10.0
-
-
-def look(request: Request) -> dict[str, Any]:
-    """One view for each folder of `units`."""
-    table = listening.ports()
-    views = {view.name: view(table) for view in (View(UnitDir.at(each)) for each in texts(request, "units"))}
-    return {"ok": True, "now_s": clock.uptime_s(), "units": views}
 
 
 class View:

@@ -14,6 +14,10 @@ class BadRequest(Exception):
     """The document on standard input is not what the verb takes."""
 
 
+class Refused(Exception):
+    """An action that was not carried out; the message is a sentence for people."""
+
+
 def text(request: Request, name: str, default: str | None = None) -> str:
     value = request.get(name, default)
     if not isinstance(value, str):

@@ -2,7 +2,8 @@
 
 In: `{"services": [{"kind": "nats", "host": …, "port": …, "jetstream": true}, {"kind": "etcd", "url": …}],
 "deadline_s": 30}`; a service may name the `unit_dir` that runs it here. Out: one line a service, as they are proven:
-`{"kind", "at", "ok": true, "version": …}` or `{"kind", "at", "ok": false, "error": sentence, "log": [...]}`.
+`{"service": its place in the list, "kind", "at", "ok": true, "version": …}` or `{…, "ok": false, "error": sentence,
+"log": [...]}`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def await_services(request: Request) -> Iterator[dict[str, Any]]:
     services = request.get("services")
     if not isinstance(services, list) or not all(isinstance(each, dict) for each in services):
         raise BadRequest("services must be a list of objects")
-    waiting = [Awaited(each) for each in services]
+    waiting = [Awaited(number, each) for number, each in enumerate(services)]
     deadline = time.monotonic() + number(request, "deadline_s", 30.0)
     pause_s = _FIRST_PAUSE_S
     while waiting:
@@ -59,7 +60,7 @@ def await_services(request: Request) -> Iterator[dict[str, Any]]:
 class Awaited:
     """One service that is being waited for."""
 
-    def __init__(self, service: Request) -> None:
+    def __init__(self, place: int, service: Request) -> None:
         self._kind = text(service, "kind")
         if self._kind == "nats":
             self._host, self._port = text(service, "host"), int(number(service, "port"))
@@ -72,6 +73,7 @@ class Awaited:
             raise BadRequest(f"kind is {self._kind!r}, not nats or etcd")
         folder = text(service, "unit_dir", "")
         self._view = View(UnitDir.at(folder)) if folder else None
+        self._head = {"service": place, "kind": self._kind, "at": self._at}
         self._restarts: int | None = None
         self._why = "no attempt was made"
 
@@ -87,7 +89,7 @@ class Awaited:
             return None
         except Never as reason:
             return self._no(str(reason))
-        return {"kind": self._kind, "at": self._at, "ok": True, **proof}
+        return {**self._head, "ok": True, **proof}
 
     def late(self) -> dict[str, Any]:
         return self._no(self._why)
@@ -105,7 +107,7 @@ class Awaited:
 
     def _no(self, error: str) -> dict[str, Any]:
         tail = {"log": log.tail(self._view.place.log)} if self._view is not None else {}
-        return {"kind": self._kind, "at": self._at, "ok": False, "error": error, **tail}
+        return {**self._head, "ok": False, "error": error, **tail}
 
 
 def nats(host: str, port: int, timeout_s: float, *, jetstream: bool) -> dict[str, Any]:

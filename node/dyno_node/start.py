@@ -75,7 +75,7 @@ def _launch(unit: Unit, place: UnitDir) -> dict[str, Any]:
     """A supervisor by systemd where that outlives our logout; everywhere else by ourselves, and then we say why."""
     if unit.backend != "systemd":
         return _by_backend(unit, place, "agent")
-    found = systemd.backend(want_linger=True)
+    found = systemd.backend()
     if found.name == "systemd" and found.linger:
         return _by_backend(unit, place, "systemd")
     return {**_by_backend(unit, place, "agent"), "warning": f"supervised without systemd: {found.why}"}

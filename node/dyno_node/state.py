@@ -6,6 +6,7 @@ since, is history: `process` then answers None.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class State:
     restarts: int = 0
     exit: dict[str, Any] | None = None
     problem: str | None = None
+    listens: Sequence[
+        int
+    ] = ()  # what this run of the unit was told to hold, whatever its unit.json says by now
 
     @property
     def process(self) -> proc.Process | None:

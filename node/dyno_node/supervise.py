@@ -90,6 +90,7 @@ class Supervisor:
             clock.boot_id(),
             clock.uptime_s(),
             supervisor=_identity(unit, place),
+            listens=unit.listens,
         )
 
     def run(self, ear: str) -> None:

@@ -28,22 +28,21 @@ class Backend:
     why: str
 
 
-def backend(*, want_linger: bool = False) -> Backend:
-    """Look which backend works for this user, and with `want_linger` ask for units to outlive the logout."""
+def backend() -> Backend:
+    """Look which backend works for this user, and ask for units to outlive the logout."""
     try:
         _call(["systemctl", "--user", "show-environment"])
     except Refused as refusal:
         return Backend("agent", True, f"no systemd user manager answers ({refusal})")
     if _lingers():
         return Backend("systemd", True, "a systemd user manager answers and this user lingers")
-    why = "linger is off"
-    if want_linger:
-        try:
-            _call(["loginctl", "enable-linger"])
-        except Refused as refusal:
-            why = f"linger cannot be enabled ({refusal})"
-        if _lingers():
-            return Backend("systemd", True, "a systemd user manager answers and linger was enabled")
+    why = "linger cannot be enabled"
+    try:
+        _call(["loginctl", "enable-linger"])
+    except Refused as refusal:
+        why = f"{why} ({refusal})"
+    if _lingers():
+        return Backend("systemd", True, "a systemd user manager answers and linger was enabled")
     return Backend(
         "systemd", False, f"a systemd user manager answers, but {why}: units would end at the logout"
     )

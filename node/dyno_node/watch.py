@@ -3,7 +3,7 @@
 In: `{"units": [folders…], "until": "listening" | "registered" | "engine_ready", "stuck_s": 60, "deadline_s": 600,
 "expects": {"by": [roles…], "counts": {"decode": 2}}, "ends": {unit: 3}}`; units of the roles `by` must see these
 counts to be registered; so often has a unit of `ends` ended before, which is no news.
-Out: views (see `look`), and at the end `{"done": true, "reason": "ready" | "failed" | "stuck" | "deadline",
+Out: views (see `look.View`), and at the end `{"done": true, "reason": "ready" | "failed" | "stuck" | "deadline",
 "units": {…}, "why": {unit: sentence}, "tail": {unit: [last lines of its log]}}`. Ends without a word once nobody
 reads any more.
 """

@@ -6,11 +6,12 @@ reads them with `decode`. Nothing else in the runtime reads a file or the enviro
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-RoleName = Literal["frontend", "processor", "router", "decode", "prefill"]
+T = TypeVar("T")
+RoleName = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 DisaggMode = Literal["off", "always", "conditional"]
 PolicyName = Literal["kv", "kv_classic", "prefix", "least_loaded", "round_robin", "random", "similar"]
 
@@ -68,11 +69,29 @@ class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefill_timeout_s: float = 30.0
 
 
+class Planner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the planner wishes for more or fewer workers; docs/planner.md has the rules and where the defaults come
+    from. KV loads are parts of 1, queue lengths are tasks, GPUs those of one worker."""
+
+    interval_s: float = 30.0
+    pull_s: float = 1.0
+    max_gpus: int = 8
+    min_workers: int = 1
+    decode_gpus: int = 1
+    prefill_gpus: int = 1
+    kv_up: float = 0.9
+    kv_down: float = 0.5
+    queue_up: float = 0.5
+    queue_down: float = 0.2
+
+
 class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker is spread over GPUs and nodes: `tp` × `pp` × `dp` GPUs on `nodes` nodes, the head first.
 
-    `rank` is this process's node among them, 0 the head; `head` is where the head gathers the others, set where
-    there is more than one node.
+    `rank` is this process's node among them, 0 the head. With more than one node, and always on Ray, `head` is where
+    the engines of the nodes gather: with mp a port of the head's that they agree over, with Ray the Ray cluster.
+    `lead` is the head process itself, as the other ranks dial it. `dp_port` is where the head hands data parallel
+    replicas on other nodes their part.
     """
 
     tp: int = 1
@@ -82,6 +101,8 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes: int = 1
     rank: int = 0
     head: Endpoint | None = None
+    lead: Endpoint | None = None
+    dp_port: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,11 +115,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One process: who it is, which roles it plays, whom it talks to.
-
-    `expects` are the counts of instances, by role, of the whole cluster when it is complete. A process does
-    not wait for them; it reports what it sees, and `dynoctl` compares.
-    """
+    """One process: who it is, which roles it plays, whom it talks to."""
 
     cluster: str
     node: str
@@ -118,9 +135,9 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disagg: Disagg = Disagg()
     parallel: Parallel = Parallel()
     transfer: Transfer | None = None  # set where a vLLM worker takes part in disaggregation
+    planner: Planner = Planner()
     metrics: Endpoint | None = None  # where /metrics is, besides at `http`
     measured: bool = True  # False: no figures of requests and tokens, to see what taking them costs
-    expects: dict[str, int] = {}
     lease_ttl_s: float = 10.0
     lease_grace_s: float = 60.0
     drain_s: float = 10.0
@@ -134,7 +151,29 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("http: set if, and only if, frontend is among the roles")
 
 
-def encode(settings: ProcessSettings) -> bytes:
+class RayNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One node's part in the Ray cluster of one worker: `python -m dyno_runtime ray FILE`.
+
+    `head` is where Ray's head answers, on the first of `nodes` nodes; every node brings `gpus`. `folder` is where Ray
+    keeps its session here. The ports are Ray's own of this node.
+    """
+
+    cluster: str
+    node: str
+    unit: str
+    is_head: bool
+    head: Endpoint
+    address: str
+    nodes: int
+    gpus: int
+    folder: str
+    node_port: int
+    object_port: int
+    agent_port: int
+    health_path: str
+
+
+def encode(settings: ProcessSettings | RayNode) -> bytes:
     """The file's bytes: JSON, keys in declaration order, one line a key, so that a diff of two reads well."""
     return msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n"
 
@@ -145,7 +184,16 @@ def decode(content: bytes) -> ProcessSettings:
     Raises:
         SettingsError: not JSON, an unknown key, a missing one, or a wrong type.
     """
+    return _decoded(content, ProcessSettings)
+
+
+def decode_ray(content: bytes) -> RayNode:
+    """The same of the file of a Ray node. Raises SettingsError."""
+    return _decoded(content, RayNode)
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(content, type=ProcessSettings)
+        return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         raise SettingsError(str(error)) from error

@@ -59,6 +59,7 @@ class Controller:
         self.disk_max_bytes: int = config["disk_max_bytes"]
         self.owner: int | None = config["owner_pid"]
         self.person: int | None = config["person"]  # a user id
+        self.shown: tuple[tuple[str, str], ...] = tuple(config["shown"].items())
         self.machines: dict[str, Machine] = {}
 
     def build(self) -> None:
@@ -100,7 +101,9 @@ class Controller:
             key = self.folder / "host_keys" / name
             make_key(key, name)
             masked = (str(CHECKOUT),)
-            contents = Contents(name, self.hosts[name], peers, key.read_text(), authorized + "\n", masked)
+            contents = Contents(
+                name, self.hosts[name], peers, key.read_text(), authorized + "\n", masked, self.shown
+            )
             disk = Disk(self.folder / "disks" / name, contents, self.disk_max_bytes)
             disk.format()
             log = self.folder / "log" / name

@@ -65,7 +65,8 @@ KillMode=process
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What is written on a fresh disk. `peers` maps every host's name to its address."""
+    """What is written on a fresh disk. `peers` maps every host's name to its address. `shown` are (path on the host,
+    folder of this machine) that are mounted there, to read."""
 
     name: str
     init: str
@@ -73,6 +74,7 @@ class Contents:
     host_key: str
     authorized_key: str
     masked: tuple[str, ...] = ()
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 class Disk:

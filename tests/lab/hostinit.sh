@@ -1,13 +1,21 @@
 #!/bin/sh
 # The first process of a host, from an empty set of namespaces to sshd or systemd.
-# In: name, folder of its disk, address with prefix length, kind of init (bare | systemd).
+# In: name, folder of its disk, address with prefix length, kind of init (bare | systemd), and pairs of a path and a
+# folder of the machine that the host sees there, to read.
 # Out: it becomes sshd or systemd as PID 1; any failure ends it with a line on standard error.
 set -eu
 name=$1 disk=$2 address=$3 init=$4
+shift 4
 
 hostname "$name"
 mount -t overlay "$name" -o "lowerdir=/,upperdir=$disk/upper,workdir=$disk/work" "$disk/root"
 cd "$disk/root"
+while [ $# -gt 0 ]; do
+    mkdir -p ".$1"
+    mount --bind "$2" ".$1"
+    mount -o remount,bind,ro ".$1"
+    shift 2
+done
 
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys

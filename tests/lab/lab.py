@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tests.lab.cgroup import Cgroup
@@ -95,10 +95,18 @@ class Lab:
 
     # Its life
 
-    def start(self, n: int, systemd: Collection[str] = (), *, detached: bool = False) -> tuple[Host, ...]:
+    def start(
+        self,
+        n: int,
+        systemd: Collection[str] = (),
+        *,
+        detached: bool = False,
+        shown: Mapping[str, Path] = MappingProxyType({}),
+    ) -> tuple[Host, ...]:
         """Make h1..hn, those named in `systemd` with systemd as init, and wait until all accept SSH.
 
-        A detached lab outlives this process, until `stop`. Raises LabError.
+        `shown` are folders of this machine that every host sees, to read, at the path that is the key. A detached lab
+        outlives this process, until `stop`. Raises LabError.
         """
         hosts = plan(n, systemd)
         self._claim()
@@ -106,6 +114,7 @@ class Lab:
             "folder": str(self.folder),
             "cgroup": str(self.cgroup),
             "hosts": hosts,
+            "shown": {path: str(folder) for path, folder in shown.items()},
             "disk_max_bytes": DISK_MAX_BYTES,
             "owner_pid": None if detached else os.getpid(),
             "person": int(os.environ["SUDO_UID"]) if "SUDO_UID" in os.environ else None,

@@ -60,6 +60,7 @@ class Machine:
         command = ["sh", "-c", enter, "sh", str(self.cgroup.folder)]
         command += ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--fork", "--kill-child=KILL"]
         command += ["sh", str(HOSTINIT), self.name, str(self.disk.folder), address, self.init]
+        command += [word for pair in self.disk.contents.shown for word in pair]
         with self.log.open("ab") as log:
             self._holder = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

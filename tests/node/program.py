@@ -99,8 +99,8 @@ class Program:
         return self.ask("stop", {"unit_dir": str(folder), "grace_s": grace_s})
 
     def view(self, folder: Path) -> dict[str, Any]:
-        units = self.ask("look", {"units": [str(folder)]})["units"]
-        return dict(units[folder.name])
+        *_, end = self.lines("watch", {"units": [str(folder)], "deadline_s": 0})
+        return dict(end["units"][folder.name])
 
     def end(self) -> None:
         """Stop every unit; then nothing may be left of them. Fails the test otherwise, after killing it."""

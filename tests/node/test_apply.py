@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -212,6 +213,7 @@ def test_two_who_unpack_the_same_do_not_disturb_each_other(root: Path) -> None:
     for thread in threads:
         thread.join()
     assert [answer["ok"] for answer in answers] == [True] * 20
+    assert [each.name for each in (root / "code").iterdir()] == ["d1"]  # the lock that they shared is gone
 
 
 def call(*argv: str, timeout_s: float = 30) -> dict[str, Any]:
@@ -252,9 +254,27 @@ def test_starts_and_stops_are_the_verbs_own_answers(do: Do) -> None:
         return {"ok": False, "error": "it ended at once", "log": ["line"]}
 
     assert do({"do": "start", "unit_dir": "/u"}, {"do": "stop"}, start=start, stop=start) == [
-        {"action": 0, "ok": False, "error": "it ended at once", "log": ["line"]}
+        {"action": 0, "ok": False, "error": "it ended at once", "log": ["line"], "took_s": ANY}
     ]
     assert asked == [{"do": "start", "unit_dir": "/u"}]
+
+
+def test_neighbours_are_started_side_by_side_and_each_is_answered(do: Do, root: Path) -> None:
+    both = threading.Barrier(2)
+
+    def start(action: dict[str, Any]) -> dict[str, Any]:
+        both.wait(timeout=30)
+        if action["unit_dir"] == "/a":
+            raise OSError(errno.ENOSPC, "No space left on device", "/a/log")
+        return {"ok": True, "pid": 1}
+
+    units = [{"do": "start", "unit_dir": "/a"}, {"do": "start", "unit_dir": "/b"}]
+    assert do(writing(root / "a"), *units, writing(root / "b"), start=start) == [
+        {"action": 0, "ok": True},
+        {"action": 1, "ok": False, "error": "the disk is full (/a/log)", "took_s": ANY},
+        {"action": 2, "ok": True, "pid": 1, "took_s": ANY},
+    ]
+    assert not (root / "b").exists()  # a refusal ends the list
 
 
 def swept(**found: Any) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dyno_node import clock, lock, state
-from dyno_node.look import look
+from dyno_node import clock, listening, lock, state
+from dyno_node.look import View
 from dyno_node.state import State
+from dyno_node.unit import UnitDir
 from tests.node.program import Program, stranger
 
 
@@ -25,10 +26,10 @@ def test_a_beat_from_the_future_is_of_an_earlier_boot(tmp_path: Path) -> None:
         now = State("a-0", "d", "running", clock.boot_id(), clock.uptime_s(), process.pid, process.starttime)
         state.write(tmp_path / "state.json", now)
         health(tmp_path, process.pid, clock.uptime_s() + 5000.0)
-        view = look({"units": [str(tmp_path)]})["units"][tmp_path.name]
+        view = View(UnitDir.at(str(tmp_path)))(listening.ports())
         assert (view["health"], view["responding"]) == (None, None)
         written = health(tmp_path, process.pid, clock.uptime_s())
-        view = look({"units": [str(tmp_path)]})["units"][tmp_path.name]
+        view = View(UnitDir.at(str(tmp_path)))(listening.ports())
         assert (view["health"], view["responding"]) == (written, True)
 
 

@@ -41,7 +41,7 @@ class Remote:
 
     def ask(self, verb: str, **request: Any) -> dict[str, Any]:
         out = self.sh(f"python3 -I {HOME}/node.pyz {verb}", json.dumps(request).encode())
-        answer = json.loads(out)
+        answer = json.loads(out.splitlines()[-1])
         assert isinstance(answer, dict)
         return answer
 
@@ -59,7 +59,7 @@ class Remote:
         return self.ask("stop", unit_dir=folder, grace_s=0.5)
 
     def view(self, folder: str) -> dict[str, Any]:
-        (view,) = self.ask("look", units=[folder])["units"].values()
+        (view,) = self.ask("watch", units=[folder], deadline_s=0)["units"].values()
         assert isinstance(view, dict)
         return view
 
@@ -84,14 +84,7 @@ def remote(hosts: Hosts, pyz: Path, name: str, backend: str) -> Remote:
     return Remote(hosts[name], pyz, backend)
 
 
-def test_the_backend_is_found(remote: Remote, name: str) -> None:
-    found = remote.ask("backend", linger=True)
-    expected = ("systemd", True) if name == "h4" else ("agent", True)
-    assert (found["backend"], found["linger"]) == expected
-
-
 def test_a_unit_outlives_the_connection_and_a_stop_leaves_nothing(remote: Remote) -> None:
-    remote.ask("backend", linger=True)
     folder = remote.unit()
     started = remote.start(folder)
     assert started["ok"], started
@@ -174,7 +167,6 @@ def test_a_start_right_after_its_supervisor_was_killed_brings_one_of_each(remote
 
 
 def test_after_a_power_loss_the_next_start_and_stop_understand(remote: Remote) -> None:
-    remote.ask("backend", linger=True)
     folder = remote.unit()
     first = remote.start(folder)
     other = remote.unit("b-0")
@@ -194,7 +186,6 @@ def test_after_a_power_loss_the_next_start_and_stop_understand(remote: Remote) -
 
 
 def test_a_power_loss_in_the_middle_of_a_start_is_understood(remote: Remote) -> None:
-    remote.ask("backend", linger=True)
     folder = remote.unit()
     for pause_s in (0.05, 0.15, 0.25, 0.35):
         script = f"python3 -I {HOME}/node.pyz start"

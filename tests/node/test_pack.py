@@ -16,22 +16,42 @@ from dyno_node.pack import digest, pack
 from tests.node.program import PYTHON
 
 
-def test_bytes_depend_on_content_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pack()
+def test_its_name_depends_on_the_sources_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, name = pack(), digest()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     os.utime(Path(dyno_node.__path__[0]) / "__main__.py")
-    assert pack() == first
-    assert len(digest(first)) == 16
-    assert digest(first) != digest(first + b"x")
+    assert (pack(), digest()) == (first, name)
+    assert len(name) == 16
+    monkeypatch.setattr("importlib.util.MAGIC_NUMBER", b"\x00\x00\r\n")  # another Python
+    assert digest() == name
+    monkeypatch.setattr("dyno_node.pack._MAIN", b"raise SystemExit")
+    assert digest() != name
 
 
-def test_it_holds_all_modules_but_the_packer() -> None:
+def test_it_holds_all_modules_but_the_packer_and_what_this_python_makes_of_them() -> None:
     with zipfile.ZipFile(io.BytesIO(pack())) as archive:
         names = archive.namelist()
         assert names == sorted(names)
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
     modules = {path.name for path in Path(dyno_node.__path__[0]).glob("*.py")} - {"pack.py"}
-    assert set(names) == {"__main__.py", *(f"dyno_node/{name}" for name in modules)}
+    sources = {f"dyno_node/{name}" for name in modules}
+    assert set(names) == {"__main__.py", *sources, *(f"{name}c" for name in sources)}
+
+
+def test_a_python_of_another_release_takes_the_sources(tmp_path: Path, pyz: Path) -> None:
+    """What was compiled for another Python is passed over, whatever is in it; what fits is what runs."""
+    ask = '{"url": "http://127.0.0.1:9"}'
+    for magic, status in ((b"\x00\x00\r\n", 0), (None, 1)):
+        spoilt = tmp_path / "spoilt.pyz"
+        with zipfile.ZipFile(pyz) as source, zipfile.ZipFile(spoilt, "w") as target:
+            for name in source.namelist():
+                content = source.read(name)
+                target.writestr(
+                    name, (magic or content[:4]) + content[4:16] if name.endswith(".pyc") else content
+                )
+        command = [PYTHON, "-I", str(spoilt), "ask"]
+        done = subprocess.run(command, input=ask, capture_output=True, text=True, check=False)
+        assert (done.returncode, bool(done.stdout)) == (status, status == 0), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -40,8 +60,8 @@ def test_it_holds_all_modules_but_the_packer() -> None:
         (["ask"], "{", "standard input is not one JSON document: "),
         (["ask"], "[]", "the document on standard input is not an object"),
         (["ask"], "{}", "url must be a text"),
-        (["fly"], "{}", "usage: VERB, one of start, stop, look, "),
-        ([], "{}", "usage: VERB, one of start, stop, look, "),
+        (["fly"], "{}", "usage: VERB, one of start, stop, watch, "),
+        ([], "{}", "usage: VERB, one of start, stop, watch, "),
         (["watch"], '{"units": [], "until": "noon"}', "until is 'noon', not one of listening, "),
         (["watch"], '{"units": "a"}', "units must be a list of texts"),
         (["stop"], '{"unit_dir": "/x", "grace_s": -1}', "grace_s must be a number, 0 or more"),

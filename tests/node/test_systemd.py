@@ -22,18 +22,9 @@ def no_manager(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
 
 
-def test_without_a_manager_the_agent_is_the_backend(program: Program, no_manager: dict[str, str]) -> None:
-    assert program.ask("backend", {}, env=no_manager) == {
-        "ok": True,
-        "backend": "agent",
-        "linger": True,
-        "why": "no systemd user manager answers (Failed to connect to bus: No medium found)",
-    }
-
-
 def test_without_systemd_the_agent_is_the_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = systemd.backend(want_linger=True)
+    found = systemd.backend()
     assert (found.name, found.why) == (
         "agent",
         "no systemd user manager answers (systemctl is not installed)",

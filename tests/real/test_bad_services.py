@@ -118,7 +118,7 @@ def test_services_of_other_people(machines: Machines, dynoctl: Dynoctl, wheelhou
         assert all(key.startswith("/hello-disagg/instances/") for key in ours)
         assert _streams(third) == ["hello-disagg_prefill", "hello-disagg_prefill_theirs"]
         done = dynoctl("down").ok()
-        assert "delete this cluster's keys and streams from the existing services: done" in done.err
+        assert "delete what this cluster keeps in the existing etcd and nats: done" in done.err
         assert _keys(third) == sorted(theirs)
         assert _streams(third) == ["hello-disagg_prefill_theirs"]
         assert _leases(third) == 0

@@ -42,8 +42,9 @@ def test_a_hundred_at_once_are_all_answered_by_both_workers(policy: PolicyName, 
     assert min(served["w00"], served["w01"]) >= 30
 
 
-def test_a_soak_of_a_thousand():
-    cluster = Cluster(1, "kv", workers=2, machine=SMALL)
+@pytest.mark.parametrize("policy", ["kv", "round_robin", "random"])
+def test_a_soak_of_a_thousand(policy: PolicyName):
+    cluster = Cluster(1, policy, workers=2, machine=SMALL)
     for number in range(8):
         cluster.arrive(burst(128, first=number * 128), name_of)
         cluster.run(cluster.clock.now_s + 600.0)

@@ -21,6 +21,7 @@ PAUSES = {
     "node/dyno_node/lock.py": "flock has no time-out of its own",
     "node/dyno_node/start.py": "a lock that another process holds cannot be waited for with a deadline",
     "node/dyno_node/stop.py": "a lock that another process holds cannot be waited for with a deadline",
+    "runtime/dyno_runtime/engine/vllm/engine.py": "vLLM tells by a flag that a child has died",
     "runtime/dyno_runtime/roles/prefill.py": "no waits: how often a claim is prolonged, and the queue looked at",
     "runtime/dyno_runtime/roles/prefilling.py": "three things of different kinds that must all be there",
     "runtime/dyno_runtime/roles/process.py": "what is in flight is counted by the roles, each for itself",

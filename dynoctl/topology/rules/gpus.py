@@ -25,6 +25,22 @@ def shared_evenly(topology: Topology) -> Iterator[Finding]:
             yield Finding((*path, "tp"), message)
 
 
+def whole_replicas(topology: Topology) -> Iterator[Finding]:
+    """Data parallel replicas lie whole on a node, or each on nodes of its own; on Ray only the former."""
+    for path, worker in workers(topology):
+        if not worker.span or worker.dp == 1 or worker.gpus % len(worker.span):
+            continue
+        share, replica = worker.gpus // len(worker.span), worker.tp * worker.pp
+        sizes = (
+            f"each of the {worker.dp} replicas is {_gpus(replica)}, and each node has {_gpus(share)} for them"
+        )
+        if share % replica and replica % share:
+            hint = "choose tp, pp and dp so that replicas lie whole on a node, or each on nodes of its own"
+            yield Finding((*path, "dp"), sizes, hint)
+        elif share < replica and worker.executor == "ray":
+            yield Finding((*path, "dp"), f"{sizes}; on Ray a replica lies on one node", "use `executor: mp`")
+
+
 def within_the_node(topology: Topology) -> Iterator[Finding]:
     """Workers on a node use no more GPUs than it has."""
     booked: dict[str, int] = {}

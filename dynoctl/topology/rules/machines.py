@@ -78,6 +78,30 @@ def reachable(topology: Topology) -> Iterator[Finding]:
             yield Finding(here, message, "add `address:`", rests_on=hosts)
 
 
+def ipv4(topology: Topology) -> Iterator[Finding]:
+    """SSH may go over IPv6; what the nodes say to each other does not yet."""
+    for name, machine in topology.machines.items():
+        if is_ipv6(machine.address):
+            node = topology.nodes.get(name)
+            key = "address" if node and node.address else "host"
+            way = (
+                "write an IPv4 address" if key == "address" else "add `address:`, an IPv4 address of the node"
+            )
+            yield Finding(
+                ("nodes", name, key),
+                f"{machine.address} is an IPv6 address, and the nodes dial each other by IPv4",
+                way,
+            )
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether this is an address of IPv6, with or without a zone."""
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether a machine that dials `host` reaches itself."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -37,9 +37,11 @@ def _named(path: Path, spec: Role) -> Iterator[tuple[Path, str]]:
 
 
 def units(topology: Topology) -> int:
-    """How many units the roles ask for."""
+    """How many units the roles ask for, Ray aside."""
     return sum(
-        spec.replicas * max(1, len(spec.sites)) * (spec.workers if isinstance(spec, Frontend) else 1)
+        spec.replicas
+        * max(1, sum(len(nodes) for nodes in spec.sites))
+        * (spec.workers if isinstance(spec, Frontend) else 1)
         for _, spec in specs(topology)
     )
 

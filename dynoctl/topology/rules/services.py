@@ -13,7 +13,7 @@ from dynoctl.topology.finding import Finding
 from dynoctl.topology.hints import one_of
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import only_node
-from dynoctl.topology.rules.machines import is_loopback
+from dynoctl.topology.rules.machines import is_ipv6, is_loopback
 from dynoctl.topology.secret import Url
 from dynoctl.topology.services import Etcd, Nats
 
@@ -67,14 +67,15 @@ def schemes(topology: Topology) -> Iterator[Finding]:
 
 def reachable(topology: Topology) -> Iterator[Finding]:
     """An address is the same service from every node."""
-    if all(machine.is_local for machine in topology.machines.values()):
-        return
+    here = all(machine.is_local for machine in topology.machines.values())
     for _, path, url in _urls(topology):
         try:
             host = urlsplit(url.reveal()).hostname or ""
         except ValueError:
             continue
-        if is_loopback(host):
+        if is_ipv6(host):
+            yield Finding(path, f"{host} is an IPv6 address", "write one of IPv4, or a name that has one")
+        elif is_loopback(host) and not here:
             yield Finding(
                 path, f"{host} leads every node to itself", "write the address that all nodes reach"
             )

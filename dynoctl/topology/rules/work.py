@@ -29,11 +29,19 @@ def ends_of_the_ring(topology: Topology) -> Iterator[Finding]:
 def prefill_and_disagg(topology: Topology) -> Iterator[Finding]:
     """Prefill workers are there exactly where something is sent to them."""
     mode = topology.disagg.mode
-    if mode != "off" and not topology.roles.prefill:
+    both = next((place for place, one in enumerate(topology.roles.decode) if one.role == "both"), None)
+    if mode != "off" and not topology.roles.prefill and both is None:
         yield Finding(
             ("disagg", "mode"),
             f"is '{mode}', and there is no prefill worker",
             "add `prefill:` to `roles`, or write `mode: off`",
+        )
+    if mode == "off" and both is not None:
+        yield Finding(
+            ("roles", "decode", both, "role"),
+            "is 'both', and nothing is ever in the prefill queue, as disagg.mode is 'off'",
+            "write `disagg: {mode: always}`, or conditional",
+            rests_on=(("disagg", "mode"),),
         )
     if mode == "off" and topology.roles.prefill:
         yield Finding(
@@ -43,6 +51,14 @@ def prefill_and_disagg(topology: Topology) -> Iterator[Finding]:
             at_key=True,
             rests_on=(("disagg", "mode"),),
         )
+
+
+def both_roles(topology: Topology) -> Iterator[Finding]:
+    """It is decode that may do both."""
+    for place, worker in enumerate(topology.roles.prefill):
+        if worker.role is not None:
+            message = "is for decode: a worker that prefills and decodes is a decode worker"
+            yield Finding(("roles", "prefill", place, "role"), message, "move it to `decode`", at_key=True)
 
 
 def same_engine(topology: Topology) -> Iterator[Finding]:
@@ -74,6 +90,22 @@ def same_model(topology: Topology) -> Iterator[Finding]:
             yield Finding((*path, "model", "id"), message)
         if path[1] == "prefill" and decoded and model.name not in decoded:
             yield Finding((*path, "model"), f"nothing decodes '{model.name}'", at_key=True)
+
+
+def planner(topology: Topology) -> Iterator[Finding]:
+    """One planner, whose thresholds leave room between them."""
+    count = 0
+    for index, spec in enumerate(topology.roles.planner):
+        path: Path = ("roles", "planner", index)
+        for low, high in (("kv_down", "kv_up"), ("queue_down", "queue_up")):
+            below, above = getattr(spec, low), getattr(spec, high)
+            if below >= above:
+                message = f"{below:g} is not below `{high}` ({above:g}): it would wish for more and for fewer"
+                yield Finding((*path, low), message, rests_on=((*path, high),))
+        count += spec.replicas * max(1, len(spec.sites))
+    if count > 1:
+        message = f"these are {count} planners, and one decides for the whole cluster"
+        yield Finding(("roles", "planner"), message, "keep one: `planner: {node: …}`", at_key=True)
 
 
 def arguments(topology: Topology) -> Iterator[Finding]:

@@ -92,20 +92,24 @@ class Exchange:
     def _head(self, status: int, headers: tuple[Header, ...]) -> bytes:
         assert self._connection is not None
         self._keep_alive = self._keep_alive and not self._connection.closing
-        fields = b"".join(b"%s: %s\r\n" % header for header in headers)
-        close = b"" if self._keep_alive else b"connection: close\r\n"
-        return STATUS_LINES[status] + fields + close
+        head = STATUS_LINES[status]
+        for header in headers:
+            head += b"%s: %s\r\n" % header
+        return head if self._keep_alive else head + b"connection: close\r\n"
 
     def _complete(self) -> None:
         connection, self._connection = self._connection, None
+        # Whoever they belong to points here as well, and circles have to be found to be freed.
+        self.on_gone = self.on_drained = None
         if connection is not None:
             connection.completed(keep_alive=self._keep_alive)
 
     def gone(self) -> None:
         """The connection is lost."""
         self._connection = None
-        if self.on_gone is not None:
-            self.on_gone()
+        on_gone, self.on_gone, self.on_drained = self.on_gone, None, None
+        if on_gone is not None:
+            on_gone()
 
 
 Handler = Callable[[Exchange], None]
@@ -113,4 +117,4 @@ Handler = Callable[[Exchange], None]
 
 def error_body(message: str, kind: str, code: str) -> bytes:
     """The JSON of every refusal."""
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "code": code}})
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})

@@ -57,12 +57,14 @@ class HttpConnection(asyncio.Protocol):
         self._receiving = False
         self._completed = False  # a message, in this very read
         self._deaf = False
+        self._reading = True
         self._reset()
 
     def _reset(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
+        self._header_bytes = 0
         self._header_count = 0
         self._head_done = False
         self._body: list[bytes] = []
@@ -123,7 +125,6 @@ class HttpConnection(asyncio.Protocol):
     # ---- httptools
 
     def on_message_begin(self) -> None:
-        self._reset()
         self._receiving = True
 
     def on_url(self, url: bytes) -> None:
@@ -131,19 +132,20 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
+        self._header_bytes += len(name) + len(value)
         self._headers[name.lower()] = value
         if self._header_count > self._limits.max_headers:
             self._refuse_head()
 
     def on_headers_complete(self) -> None:
         self._head_done = True
-        size = len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
-        if size > self._limits.max_head_bytes:
+        if len(self._url) + self._header_bytes > self._limits.max_head_bytes:
             self._refuse_head()
         announced = self._headers.get(b"content-length", b"0")
+        expected = self._headers.get(b"expect")
         if announced.isdigit() and int(announced) > self._limits.max_body_bytes:
             self._refuse_body()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._refusal is None:
+        elif expected is not None and expected.lower() == b"100-continue" and self._refusal is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -159,7 +161,9 @@ class HttpConnection(asyncio.Protocol):
         self._receiving = False
         self._completed = True
         try:
-            path = urlsplit(self._url.decode("ascii")).path
+            path = self._url.decode("ascii")
+            if not path.startswith("/") or path.startswith("//") or "?" in path or "#" in path:
+                path = urlsplit(path).path
         except ValueError:
             self._refusal = (400, "bad_request", "the URL cannot be read")
             return
@@ -180,10 +184,13 @@ class HttpConnection(asyncio.Protocol):
             self.deadline_s = float("inf")
             self._handle(self._current)
         # Reading goes on while a request is answered, or a client that leaves would not be noticed.
-        if len(self._waiting) >= MAX_PIPELINED:
-            self._tcp.pause_reading()
-        else:
-            self._tcp.resume_reading()
+        reading = len(self._waiting) < MAX_PIPELINED
+        if reading is not self._reading:
+            self._reading = reading
+            if reading:
+                self._tcp.resume_reading()
+            else:
+                self._tcp.pause_reading()
 
     def _handle(self, exchange: Exchange) -> None:
         try:
@@ -205,8 +212,9 @@ class HttpConnection(asyncio.Protocol):
             self._tcp.close()
             return
         self._set_deadline()
-        # Not from here: a handler that answers at once would recurse through a long pipeline.
-        asyncio.get_running_loop().call_soon(self._next)
+        if self._waiting or not self._reading:
+            # Not from here: a handler that answers at once would recurse through a long pipeline.
+            asyncio.get_running_loop().call_soon(self._next)
 
     def write(self, data: bytes) -> None:
         """Bytes to the client."""

@@ -29,12 +29,12 @@ class Work:
     queued_tokens: int = 0
     active_blocks: int = 0
 
-    def add(self, other: Work, times: int = 1) -> None:
-        """Add the other work, or with -1 take it away."""
-        self.running += times * other.running
-        self.waiting += times * other.waiting
-        self.queued_tokens += times * other.queued_tokens
-        self.active_blocks += times * other.active_blocks
+    def add(self, other: Work) -> None:
+        """Add the other work, which may be negative."""
+        self.running += other.running
+        self.waiting += other.waiting
+        self.queued_tokens += other.queued_tokens
+        self.active_blocks += other.active_blocks
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class WorkerLoad:
     reported_s: float | None = None  # when the last report came; None: never, or too long ago
     believed: Work = field(default_factory=Work)
     own: Work = field(default_factory=Work)  # of this router's requests alone, exact
-    recent: deque[tuple[float, Work, int]] = field(default_factory=deque)
+    recent: deque[tuple[float, Work]] = field(default_factory=deque)
 
     @property
     def requests(self) -> int:
@@ -62,13 +62,14 @@ class WorkerLoad:
         """The part of the KV blocks that requests use, from 0 to 1; 0 where the worker never said how many it has."""
         return min(self.active_blocks / self.total_blocks, 1.0) if self.total_blocks else 0.0
 
-    def changed(self, work: Work, times: int, now_s: float) -> None:
+    def changed(self, work: Work, now_s: float) -> None:
         """This router did something: it is in no report yet."""
-        self.own.add(work, times)
-        self.believed.add(work, times)
-        self.recent.append((now_s, work, times))
-        while self.recent[0][0] < now_s - UNSEEN_S:
-            self.recent.popleft()
+        self.own.add(work)
+        self.believed.add(work)
+        recent, seen_s = self.recent, now_s - UNSEEN_S
+        recent.append((now_s, work))
+        while recent[0][0] < seen_s:
+            recent.popleft()
         self._show()
 
     def replace(self, seen: Work, now_s: float | None) -> None:
@@ -77,27 +78,29 @@ class WorkerLoad:
         if now_s is not None:
             while self.recent and self.recent[0][0] < now_s - UNSEEN_S:
                 self.recent.popleft()
-            for _, work, times in self.recent:
-                seen.add(work, times)
+            for _, work in self.recent:
+                seen.add(work)
         self.reported_s = now_s
         self._show()
 
     def _show(self) -> None:
         # A request may begin or end in a report before this router hears of it, and is taken away twice then.
-        self.running = max(self.believed.running, 0)
-        self.waiting = max(self.believed.waiting, 0)
-        self.queued_tokens = max(self.believed.queued_tokens, 0)
-        self.active_blocks = max(self.believed.active_blocks, 0)
+        # Not by max(), which costs more than all of this: it is done three times for each request.
+        believed = self.believed
+        self.running = believed.running if believed.running > 0 else 0
+        self.waiting = believed.waiting if believed.waiting > 0 else 0
+        self.queued_tokens = believed.queued_tokens if believed.queued_tokens > 0 else 0
+        self.active_blocks = believed.active_blocks if believed.active_blocks > 0 else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Errand:
     """One request on its way."""
 
     worker: LeaseId
     tokens: int
     blocks: int
-    begun: bool
+    begun: bool = False
 
 
 class LoadBook:
@@ -135,22 +138,23 @@ class LoadBook:
         self.ended(request, now_s)  # a retry: it is nowhere else any more
         load = self.workers.get(worker)
         if load is not None:
-            self._errands[request] = _Errand(worker, tokens, blocks, begun=False)
-            load.changed(Work(0, 1, tokens, blocks), 1, now_s)
+            self._errands[request] = _Errand(worker, tokens, blocks)
+            load.changed(Work(0, 1, tokens, blocks), now_s)
 
     def begun(self, request: str, now_s: float) -> None:
         """Its first token came."""
         errand = self._errands.get(request)
         if errand is not None and not errand.begun:
-            self._errands[request] = _Errand(errand.worker, errand.tokens, errand.blocks, begun=True)
-            self.workers[errand.worker].changed(Work(1, -1, -errand.tokens, 0), 1, now_s)
+            errand.begun = True
+            self.workers[errand.worker].changed(Work(1, -1, -errand.tokens, 0), now_s)
 
     def ended(self, request: str, now_s: float) -> None:
         """It is answered, failed, or nobody wants it any more."""
         errand = self._errands.pop(request, None)
         if errand is not None:
-            stage = Work(1, 0, 0, errand.blocks) if errand.begun else Work(0, 1, errand.tokens, errand.blocks)
-            self.workers[errand.worker].changed(stage, -1, now_s)
+            blocks = -errand.blocks
+            gone = Work(-1, 0, 0, blocks) if errand.begun else Work(0, -1, -errand.tokens, blocks)
+            self.workers[errand.worker].changed(gone, now_s)
 
     def expire(self, now_s: float) -> None:
         """Stop believing reports that are too old. Call it from time to time."""

@@ -7,8 +7,9 @@ with a score for every worker and a sentence that says why. A policy keeps nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from dyno_runtime.core import routing
 from dyno_runtime.core.load import WorkerLoad
@@ -31,8 +32,7 @@ NEW_AT_MOST = 20.0
 NOMINAL_TOKENS_PER_S = 8000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What is to be placed. `blocks` are the hashes of its full blocks; `prompt` is its text, for `similar` alone."""
 
     id: str
@@ -43,8 +43,7 @@ class Request:
     prompt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True, gc=False):
     """The workers that may take the request, never none, and what is known of them.
 
     `matched` and `held` are in blocks; `matched` lacks those that hold nothing of the prompt. `turn` grows with
@@ -61,8 +60,7 @@ class View:
     memory: Mapping[LeaseId, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The worker, why, and how many blocks of the prompt it holds.
 
     `scores` are those of all workers in the view's order, none where the policy compares nothing. `teaches`: under

@@ -7,7 +7,7 @@ be resumed: then it has as many attempts again whenever it has got further.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
 
 from dyno_runtime.wire.messages import Failure, LeaseId
 
@@ -17,8 +17,7 @@ MAX_ATTEMPTS = 4
 _RETRYABLE = frozenset({"peer_lost", "draining", "not_here", "not_ready", "overloaded"})
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, gc=False):
     """A request on its way. `begun`: some of the answer was passed on."""
 
     attempts: int = 0
@@ -28,15 +27,13 @@ class Session:
     resumable: bool = False  # another instance can go on from where this one was
 
 
-@dataclass(frozen=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """Try again with this state, on an instance that is not excluded."""
 
     session: Session
 
 
-@dataclass(frozen=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """Tell the caller."""
 
     failure: Failure
@@ -44,12 +41,12 @@ class GiveUp:
 
 def sent(session: Session) -> Session:
     """An attempt was sent."""
-    return replace(session, attempts=session.attempts + 1)
+    return Session(session.attempts + 1, session.excluded, session.begun, session.pinned, session.resumable)
 
 
 def answered(session: Session) -> Session:
     """A first piece of the answer came and was passed on."""
-    return replace(session, begun=True, attempts=0, excluded=frozenset())
+    return Session(begun=True, pinned=session.pinned, resumable=session.resumable)
 
 
 def failed(session: Session, instance: LeaseId, failure: Failure) -> Retry | GiveUp:
@@ -57,4 +54,4 @@ def failed(session: Session, instance: LeaseId, failure: Failure) -> Retry | Giv
     final = (session.begun and not session.resumable) or session.pinned or session.attempts >= MAX_ATTEMPTS
     if final or failure.code not in _RETRYABLE:
         return GiveUp(failure)
-    return Retry(replace(session, excluded=session.excluded | {instance}))
+    return Retry(msgspec.structs.replace(session, excluded=session.excluded | {instance}))

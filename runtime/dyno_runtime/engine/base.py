@@ -112,6 +112,7 @@ class Engine(Protocol):
     async def prefill(self, job: Job) -> dict[str, Any] | None:
         """Compute the KV of the job's tokens, bring it where `job.kv` says, and say how decode finds it.
 
+        A `lease_s` in it says how long, from now on, it may be fetched.
         Cancelled, it forgets the job. Raises EngineError.
         """
 
@@ -174,6 +175,21 @@ class KvHolder(Protocol):
 
 
 # ---- engines that count what they do -------------------------------------------------------------------
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """What an engine has besides, if parts of it are other processes."""
+
+    async def ended(self) -> str:
+        """Wait until one of them dies by itself; why, as a sentence. Nothing is told of its requests then."""
+
+
+@runtime_checkable
+class Transferring(Protocol):
+    """What an engine has besides, if it exchanges KV with others only where both agree on some terms."""
+
+    terms: dict[str, str]  # known once it is loaded
 
 
 class Totals(msgspec.Struct, frozen=True):

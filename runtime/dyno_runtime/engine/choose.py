@@ -6,7 +6,9 @@ import importlib
 from collections.abc import Callable
 
 from dyno_runtime.engine.base import Engine, EngineError, HashBlocks
+from dyno_runtime.engine.rank import NoRank, RankEngine
 from dyno_runtime.settings import Engine as EngineSettings
+from dyno_runtime.settings import ProcessSettings
 
 # Named, not imported: an engine's libraries are loaded only where that engine is asked for.
 _ENGINES = {
@@ -29,3 +31,21 @@ def make_engine(
     if hash_blocks is None:
         raise EngineError(f"the {settings.kind} engine needs a block hash")
     return make(settings, hash_blocks, model_path)
+
+
+def engine_for(settings: ProcessSettings, hash_blocks: HashBlocks) -> Engine:
+    """The engine of a process, not loaded yet. Raises EngineError."""
+    if settings.engine.kind != "vllm":
+        return make_engine(settings.engine, hash_blocks, settings.model.path)
+    make: Callable[[ProcessSettings, HashBlocks], Engine]
+    make = importlib.import_module("dyno_runtime.engine.vllm.engine").VllmEngine
+    return make(settings, hash_blocks)
+
+
+def make_rank(settings: ProcessSettings) -> RankEngine:
+    """This rank's part of an engine whose head is another process, not loaded yet. Raises EngineError."""
+    if settings.engine.kind != "vllm":
+        return NoRank()
+    make: Callable[[ProcessSettings], RankEngine]
+    make = importlib.import_module("dyno_runtime.engine.vllm.ranks").VllmRank
+    return make(settings)

@@ -7,6 +7,8 @@ In: the meter, at every beat, with the time. Out: a `Minute`, which goes into a 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -89,3 +91,22 @@ class Ring:
 
 def _key(name: str, labels: tuple[str, ...]) -> str:
     return f"{name}{{{','.join(labels)}}}" if labels else name
+
+
+def percentile(told: Sequence[Buckets], part: float) -> float | None:
+    """The time that so large a part of all was at most, as if they lay evenly in their bucket; None without any.
+
+    What is above all bounds counts as the last one; buckets with other bounds than the first ones are left out.
+    """
+    if not told:
+        return None
+    bounds: tuple[float, ...] = told[0].bounds
+    counts = [
+        sum(column) for column in zip(*(one.counts for one in told if one.bounds == bounds), strict=True)
+    ]
+    rank, below = part * sum(counts), 0
+    for (lower, upper), count in zip(pairwise((0.0, *bounds)), counts, strict=False):
+        if count and below + count >= rank:
+            return round(float(lower + (upper - lower) * (rank - below) / count), 6)
+        below += count
+    return float(bounds[-1])

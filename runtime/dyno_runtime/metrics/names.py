@@ -103,4 +103,10 @@ PREFILL_TASKS = _counter("prefill_tasks", "Tasks pulled from the prefill queue."
 PREFILL = _histogram("prefill", "One prefill for a decode worker, with the transfer of its KV.")
 PREFILL_QUEUE = _gauge("prefill_queue_tasks", "Tasks in the prefill queue that nobody has pulled.")
 
+# ---- planners ------------------------------------------------------------------------------------------
+
+DECISIONS = _counter(
+    "planner_decisions", "Decisions of the planner, by role and by what it wishes.", "role", "wish"
+)
+
 METRICS: tuple[Metric, ...] = tuple(one for one in list(vars().values()) if isinstance(one, Metric))

@@ -15,13 +15,13 @@ Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 LEAST_LOGPROB = -9999.0
 
 
-class PromptTokensDetails(msgspec.Struct, frozen=True):
+class PromptTokensDetails(msgspec.Struct, frozen=True, gc=False):
     """Tokens of the prompt that were not computed again."""
 
     cached_tokens: int = 0
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """What a request cost, all choices together."""
 
     prompt_tokens: int
@@ -36,7 +36,7 @@ def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) ->
     return Usage(prompt_tokens, completion_tokens, total, PromptTokensDetails(cached_tokens))
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What all pieces of one answer share. `created` is in seconds since 1970."""
 
     id: str
@@ -44,7 +44,7 @@ class Head(msgspec.Struct, frozen=True):
     model: str
 
 
-class Alternative(msgspec.Struct, frozen=True):
+class Alternative(msgspec.Struct, frozen=True, gc=False):
     """A token that might have been said. `bytes` are its UTF-8, perhaps a part of a character."""
 
     token: str
@@ -52,7 +52,7 @@ class Alternative(msgspec.Struct, frozen=True):
     bytes: list[int] | None
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """A token that was said."""
 
     token: str
@@ -61,14 +61,14 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top_logprobs: list[Alternative]
 
 
-class ChatLogprobs(msgspec.Struct, frozen=True):
+class ChatLogprobs(msgspec.Struct, frozen=True, gc=False):
     """One entry for each token of the answer."""
 
     content: list[TokenLogprob] | None
     refusal: None = None
 
 
-class CompletionLogprobs(msgspec.Struct, frozen=True):
+class CompletionLogprobs(msgspec.Struct, frozen=True, gc=False):
     """Lists of equal length, one entry for each token; the first prompt token has no log-probability."""
 
     tokens: list[str]
@@ -77,14 +77,14 @@ class CompletionLogprobs(msgspec.Struct, frozen=True):
     text_offset: list[int]
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class FunctionCall(msgspec.Struct, frozen=True, gc=False):
     """`arguments` is JSON in a string."""
 
     name: str
     arguments: str
 
 
-class ToolCallMade(msgspec.Struct, frozen=True):
+class ToolCallMade(msgspec.Struct, frozen=True, gc=False):
     """A call that the model wants made."""
 
     id: str
@@ -92,7 +92,7 @@ class ToolCallMade(msgspec.Struct, frozen=True):
     function: FunctionCall
 
 
-class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the assistant said. `content` is null where it only called tools."""
 
     role: Literal["assistant"]
@@ -101,7 +101,7 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: list[ToolCallMade] = []
 
 
-class ChatChoice(msgspec.Struct, frozen=True):
+class ChatChoice(msgspec.Struct, frozen=True, gc=False):
     """One of `n` answers."""
 
     index: int
@@ -110,7 +110,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     finish_reason: Finish
 
 
-class ChatAnswer(msgspec.Struct, frozen=True):
+class ChatAnswer(msgspec.Struct, frozen=True, gc=False):
     """POST /v1/chat/completions, not streamed."""
 
     id: str
@@ -121,7 +121,7 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-class CompletionChoice(msgspec.Struct, frozen=True):
+class CompletionChoice(msgspec.Struct, frozen=True, gc=False):
     """One of `n` answers to one of the prompts."""
 
     text: str
@@ -130,7 +130,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     finish_reason: Finish
 
 
-class CompletionAnswer(msgspec.Struct, frozen=True):
+class CompletionAnswer(msgspec.Struct, frozen=True, gc=False):
     """POST /v1/completions, not streamed."""
 
     id: str

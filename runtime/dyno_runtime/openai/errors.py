@@ -76,6 +76,15 @@ def too_long(prompt_tokens: int, max_tokens: int | None, longest_tokens: int, pa
     asked = f"{prompt_tokens} in the prompt"
     if max_tokens is not None:
         asked = f"{prompt_tokens + max_tokens} ({asked}, {max_tokens} for the answer)"
+    return _over_length(asked, longest_tokens, param)
+
+
+def much_too_long(fewest_tokens: int, longest_tokens: int, param: str) -> ApiError:
+    """400: a prompt of so many tokens, at least, does not fit, whatever the answer."""
+    return _over_length(f"{fewest_tokens} or more in the prompt", longest_tokens, param)
+
+
+def _over_length(asked: str, longest_tokens: int, param: str) -> ApiError:
     message = f"This model's maximum context length is {longest_tokens} tokens. You asked for {asked}."
     return ApiError(400, message, param=param, code="context_length_exceeded")
 

@@ -37,8 +37,8 @@ LogitBias = Annotated[
 ]
 
 
-class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The base of all parts of a request."""
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The base of all parts of a request. What was JSON has no cycles."""
 
 
 class StreamOptions(Field, frozen=True):
@@ -96,7 +96,7 @@ class ResponseFormat(Field, frozen=True):
     json_schema: JsonSchema | None = None
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A part of a message's content. Of kinds other than text and refusal nothing is read but their name."""
 
     type: str

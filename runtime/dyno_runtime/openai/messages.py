@@ -6,6 +6,7 @@ Parts of text are joined by a line break; what is no text is refused, as the mod
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from dyno_runtime.openai.fields import Message, Part, ToolCall
 from dyno_runtime.openai.request import ChatRequest
 from dyno_runtime.openai.sampling import uses_tools
 
+_OTHERS = ("name", "tool_call_id", "reasoning_content", "reasoning")
+_others = attrgetter(*_OTHERS)
 _arguments = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -47,8 +50,7 @@ def _plain(place: int, message: Message) -> dict[str, Any]:
         where = f"messages[{place}].content"
         raise invalid(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
     plain: dict[str, Any] = {"role": message.role, "content": content or ""}
-    for name in ("name", "tool_call_id", "reasoning_content", "reasoning"):
-        value = getattr(message, name)
+    for name, value in zip(_OTHERS, _others(message), strict=True):
         if value is not None:
             plain[name] = value
     if message.tool_calls:

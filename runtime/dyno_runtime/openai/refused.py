@@ -13,24 +13,36 @@ from dyno_runtime.openai.errors import ApiError, invalid
 
 _AT = re.compile(r"(?s)(.*?) - at (?:`key` in )?`\$\.?(.*)`")
 _NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
-_KINDS = (
-    ("`object`", "an object"),
-    ("`array`", "a list"),
-    ("`str`", "a string"),
-    ("`bool`", "true or false"),
-)
-_MORE_KINDS = (("`int`", "an integer"), ("`float`", "a number"))
+_QUOTED = re.compile("`([^`]*)`")
+_KINDS = {
+    "object": ["an object"],
+    "array": ["a list"],
+    "str": ["a string"],
+    "bool": ["true", "false"],
+    "int": ["an integer"],
+    "float": ["a number"],
+}
 
 
-def refused(error: Exception) -> ApiError:
-    """The refusal for `error`, which came out of decoding a body."""
+def refused(error: Exception, body: bytes) -> ApiError:
+    """The refusal for `error`, which came out of decoding `body`."""
+    if not body.strip():
+        return invalid("The body is empty.", code="invalid_json")
     if isinstance(error, RecursionError):
         return invalid("The body is nested too deep.", code="invalid_json")
     if isinstance(error, UnicodeError):
         return invalid("The body is not valid UTF-8.", code="invalid_json")
     if not isinstance(error, msgspec.ValidationError):
-        return invalid(f"The body is not valid JSON: {error}.", code="invalid_json")
+        return invalid(f"The body is not valid JSON: {_of_syntax(str(error), body)}.", code="invalid_json")
     return _of_validation(str(error))
+
+
+def _of_syntax(text: str, body: bytes) -> str:
+    if "truncated" not in text:
+        return text.removeprefix("JSON is malformed: ")
+    # It looks for the other half behind the end of the string.
+    lone = b"\\ud" in body.lower() and body.rstrip().endswith(b"}")
+    return "half of a surrogate pair stands alone" if lone else "it ends too early"
 
 
 def _of_validation(text: str) -> ApiError:
@@ -49,10 +61,12 @@ def _of_validation(text: str) -> ApiError:
 
 def _plain(problem: str) -> str:
     """The same without the names of Python's types."""
-    problem = problem.replace("Invalid enum value", "not a known value:")
-    problem = problem[:1].lower() + problem[1:]
-    for name, plain in (*_KINDS, *_MORE_KINDS):
-        problem = problem.replace(name, plain)
-    for old, new in (("int", "integer"), ("float", "number"), ("str", "string"), ("bool", "boolean")):
-        problem = re.sub(rf"\b{old}\b", new, problem)
-    return problem.replace("`", "").replace(" | ", " or ")
+    if problem.startswith("Invalid enum value "):
+        value = problem.removeprefix("Invalid enum value ")
+        return f"not a known value: {value.lower() if value in ('True', 'False') else value}"
+    return problem[:1].lower() + _QUOTED.sub(_kinds, problem[1:])
+
+
+def _kinds(quoted: re.Match[str]) -> str:
+    *most, last = [word for name in quoted[1].split(" | ") for word in _KINDS.get(name, [name])]
+    return f"{', '.join(most)} or {last}" if most else last

@@ -196,7 +196,7 @@ def _decoded(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
             # Half of a surrogate pair would be a str that no tokenizer takes.
             msgspec.json.encode(request)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refused(error) from error
+        raise refused(error, body) from error
     return request
 
 
@@ -234,6 +234,8 @@ def _check_prompts(prompt: str | list[Any]) -> None:
 
 def _check_depth(value: Any, param: str) -> None:
     """A template or an engine goes through these values by recursion."""
+    if value is None:
+        return
     layer, depth = [value], 0
     while layer:
         depth += 1

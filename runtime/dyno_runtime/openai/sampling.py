@@ -7,7 +7,8 @@ A field that asks for what happens anyway (`temperature: 1`, `n: 1`, `logprobs: 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -54,11 +55,13 @@ _PASSED: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("cache_salt", ()),
     ("priority", (0,)),
 )
+_passed = attrgetter(*(name for name, _ in _PASSED))
 # The same, for those without a default of the model's.
 _SWITCHES = ("ignore_eos", "min_tokens")
+_switches = attrgetter(*_SWITCHES)
 
 
-class Sampling(msgspec.Struct, frozen=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False):
     """One request's wishes. `engine` holds what goes to the engine; the rest is done on the way back.
 
     `choices` answers are wanted for each prompt. `logprobs` is how many alternatives are shown beside each token,
@@ -84,16 +87,15 @@ class Sampling(msgspec.Struct, frozen=True):
 def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
     """See the module. Raises ApiError (400)."""
     engine: dict[str, Any] = {}
-    for name, neutral in _PASSED:
-        value = getattr(request, name)
+    for (name, neutral), value in zip(_PASSED, _passed(request), strict=True):
         if value is None:
             continue
         if name in features:
             engine[name] = value
         elif value not in neutral:
             raise _unsupported(name)
-    for name in _SWITCHES:
-        if value := getattr(request, name):
+    for name, value in zip(_SWITCHES, _switches(request), strict=True):
+        if value:
             if name not in features:
                 raise _unsupported(name)
             engine[name] = value
@@ -120,28 +122,33 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
 Wish = tuple[str, str, dict[str, Any]]  # the feature, the field to blame, what the engine is told
 
 
-def _chat_wishes(request: ChatRequest) -> Iterator[Wish]:
+def _chat_wishes(request: ChatRequest) -> list[Wish]:
+    wishes: list[Wish] = []
     if request.logprobs:
-        yield "logprobs", "logprobs", {"logprobs": request.top_logprobs or 0}
+        wishes.append(("logprobs", "logprobs", {"logprobs": request.top_logprobs or 0}))
     if uses_tools(request):
         more = {
             "tools": msgspec.to_builtins(request.tools),
             "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),
             "parallel_tool_calls": request.parallel_tool_calls is not False,
         }
-        yield "tools", "tools", more
+        wishes.append(("tools", "tools", more))
     form = request.response_format
     if form is not None and form.type != "text":
-        yield "response_format", "response_format", {"response_format": msgspec.to_builtins(form)}
+        more = {"response_format": msgspec.to_builtins(form)}
+        wishes.append(("response_format", "response_format", more))
+    return wishes
 
 
-def _completion_wishes(request: CompletionRequest) -> Iterator[Wish]:
+def _completion_wishes(request: CompletionRequest) -> list[Wish]:
+    wishes: list[Wish] = []
     if request.logprobs is not None:
-        yield "logprobs", "logprobs", {"logprobs": request.logprobs}
+        wishes.append(("logprobs", "logprobs", {"logprobs": request.logprobs}))
         if request.echo:
-            yield "prompt_logprobs", "echo", {"prompt_logprobs": request.logprobs}
+            wishes.append(("prompt_logprobs", "echo", {"prompt_logprobs": request.logprobs}))
     if request.best_of is not None and request.best_of > (request.n or 1):
-        yield "best_of", "best_of", {"best_of": request.best_of}
+        wishes.append(("best_of", "best_of", {"best_of": request.best_of}))
+    return wishes
 
 
 def uses_tools(request: ChatRequest) -> bool:

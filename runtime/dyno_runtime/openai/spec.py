@@ -36,8 +36,8 @@ _REFUSALS = {
 _AGAIN = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 
 
-def openapi(version: str, *, generate: bool = False) -> bytes:
-    """The document. `generate`: the hello engine's /generate is served, too."""
+def openapi(version: str) -> bytes:
+    """The document."""
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
     paths: dict[str, Json] = {
         "/v1/chat/completions": {
@@ -46,6 +46,8 @@ def openapi(version: str, *, generate: bool = False) -> bytes:
         "/v1/completions": {
             "post": _generation("complete", "Continue a text", CompletionRequest, CompletionAnswer)
         },
+        "/generate": {"post": _hello()},
+        "/debug/route": {"post": _route()},
         "/v1/models": {"get": _get("models", "All models", _json(_ref(ModelList)))},
         "/v1/models/{model}": {"get": _one_model()},
         "/health": {"get": _get("health", "Could a worker take a request?", _json(_STATUS), "503")},
@@ -54,8 +56,6 @@ def openapi(version: str, *, generate: bool = False) -> bytes:
         "/metrics": {"get": _get("metrics", "Figures for Prometheus", {"text/plain": {}})},
         "/openapi.json": {"get": _get("openapi", "This document", _json({"type": "object"}))},
     }
-    if generate:
-        paths["/generate"] = {"post": _hello()}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "dynoctl", "version": version, "license": {"name": "Apache-2.0"}},
@@ -120,6 +120,19 @@ def _one_model() -> Json:
     }
 
 
+def _route() -> Json:
+    asked = {"anyOf": [_ref(ChatRequest), _ref(CompletionRequest)]}
+    return {
+        "operationId": "route",
+        "summary": "Where would this request go, and why? It is not run",
+        "requestBody": {"required": True, "content": _json(asked)},
+        "responses": {
+            "200": {"description": "What the router says.", "content": _json({"type": "object"})},
+            **_refusals(*_REFUSALS),
+        },
+    }
+
+
 def _hello() -> Json:
     text = {"type": "string"}
     asked = {"prompt": text, "request_id": {"type": ["string", "null"]}}
@@ -127,7 +140,7 @@ def _hello() -> Json:
     told = {"type": "object", "properties": {"worker_output": text, "request_id": text}}
     return {
         "operationId": "generate",
-        "summary": "The hello engine's own call",
+        "summary": "The call of the hello example: the first model continues a text",
         "requestBody": {"required": True, "content": _json(body)},
         "responses": {"200": {"description": "The answer.", "content": _json(told)}, **_refusals(*_REFUSALS)},
     }

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from dyno_runtime.bus.base import CallFailed
 from dyno_runtime.bus.exchange import Exchange
@@ -28,7 +29,7 @@ from dyno_runtime.roles.base import DRAINING, Surroundings
 from dyno_runtime.roles.catalog import Catalog, Offer
 from dyno_runtime.roles.choice import Choice
 from dyno_runtime.roles.debug import Debug
-from dyno_runtime.roles.desk import Desk, is_long, prompts, prompts_now
+from dyno_runtime.roles.desk import is_long, prompts, prompts_now
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.roles.figures import Figures
 from dyno_runtime.roles.flight import Order
@@ -59,7 +60,7 @@ class Api:
         self._around = around
         self._settings = around.settings
         self._dispatcher = dispatcher
-        self._desk = Desk()
+        self._desk = around.desk
         self.debug = Debug(around, self.catalog, self._desk, dispatcher.steering)
         self._pump = Pump(merge=around.settings.merge_deltas)
         self._visits: set[Visit] = set()
@@ -74,13 +75,13 @@ class Api:
         return len(self._visits) + len(self._preparing)
 
     async def run(self) -> None:
-        """Load what will be asked for first."""
+        """Look after what is in flight."""
         self._look()
-        if self._settings.engine.kind != "hello" and self._settings.model.path is not None:
-            try:
-                await self._desk.text(self._settings.model.path)
-            except ApiError as error:
-                log.error("%s", error.message)
+
+    def view_changed(self) -> None:
+        """Workers came or went, or models got or lost names."""
+        self.catalog.changed()
+        self._desk.begin(one.path for one in self.catalog.offers.values())
 
     def stop(self) -> None:
         """Cut what is left."""
@@ -91,7 +92,6 @@ class Api:
             visit.fail(DRAINING)
         if self._timer is not None:
             self._timer.cancel()
-        self._desk.close()
 
     # ---- routes
 
@@ -109,7 +109,8 @@ class Api:
             Model(one.name, self._started_s, max_model_len=one.longest_tokens)
             for one in self.catalog.offers.values()
         ]
-        name = exchange.request.path.removeprefix("/v1/models").removeprefix("/")
+        # Clients quote the slash of `org/model`.
+        name = unquote(exchange.request.path.removeprefix("/v1/models").removeprefix("/"))
         try:
             exchange.respond(200, one_model(models, name) if name else model_list(models))
         except ApiError as error:
@@ -117,12 +118,12 @@ class Api:
 
     def spec(self, exchange: Exchange) -> None:
         """GET /openapi.json."""
-        exchange.respond(200, openapi(VERSION, generate=self._settings.engine.kind == "hello"))
+        exchange.respond(200, openapi(VERSION))
 
     # ---- from a body to flights
 
     def _generate(self, exchange: Exchange, kind: Kind, parse: Callable[[bytes], AnyRequest]) -> None:
-        arrived_s = asyncio.get_running_loop().time()
+        arrived_s = self._dispatcher.now_s()
         try:
             if self.draining:
                 raise of_failure(DRAINING)
@@ -180,7 +181,7 @@ class Api:
             if self._goes_out:
                 made = await prepared_elsewhere(self._around, kind, exchange.request.body)
             else:
-                made = await prompts(text, request)
+                made = await prompts(text, request, offer.longest_tokens)
             self._open(exchange, request, wishes, offer, text, made, arrived_s)
         except CallFailed as failed:
             self._refuse(exchange, of_failure(failed.failure))
@@ -283,6 +284,7 @@ def _room(request: AnyRequest, offer: Offer, prompt: Prompt) -> int:
 def engine_sampling(wishes: Wishes, offer: Offer, number: int, most: int) -> Sampling:
     """What the engine of choice `number` of a prompt is told."""
     known = dict(wishes.for_choice(number))
+    known.pop("cache_salt", None)  # it is in the names of the blocks
     known["max_tokens"] = most
     if wishes.stop_tokens and "stop_token_ids" in offer.features:
         known["stop_token_ids"] = wishes.stop_tokens

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from dyno_runtime.bus.base import Queue
+from dyno_runtime.bus.base import Queue, Store
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.core.view import View
 from dyno_runtime.engine.base import Engine
 from dyno_runtime.metrics.kinds import Meter
+from dyno_runtime.roles.desk import Desk
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import Names
@@ -83,6 +84,8 @@ class Surroundings:
     live: Live  # what may be changed while the cluster runs
     names: Names  # what models are called
     metering: Metering
+    store: Store
+    desk: Desk = field(default_factory=Desk)
     beside: Beside = field(default_factory=Beside)
 
     @property

@@ -133,9 +133,9 @@ class Choice:
             logprobs, self._logprobs = self._logprobs[: answer.tokens - before], []
             tokens = tokens[: len(logprobs)]
         visit.alive()
-        if self.moments is not None:
+        if self.moments is not None and (said := answer.tokens - before):
             self.moments.append(visit.progress_s)
-            self.amounts.append(answer.tokens - before)
+            self.amounts.append(said)
         if visit.stream:
             self._write(text, tokens, logprobs, cast("Finish | None", finish))
         else:

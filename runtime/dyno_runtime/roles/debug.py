@@ -73,7 +73,7 @@ class Debug:
         if "processor" not in self._around.settings.roles and self._around.members.view.ready("processor"):
             made = await prepared_elsewhere(self._around, "chat" if chat else "completion", body)
         else:
-            made = await prompts(await self._desk.text(offer.path), request)
+            made = await prompts(await self._desk.text(offer.path), request, offer.longest_tokens)
         if len(made) != 1:
             raise invalid(f"'prompt' has {len(made)} prompts; ask for one at a time.", "prompt")
         prompt: Prompt = made[0]

@@ -32,8 +32,8 @@ class Decode(Part):
         assert around.engine is not None
         self._engine: Engine = around.engine
         self._engine.deliver = _deliver
-        self._prefilling = Prefilling(around, self._engine)
         self._telling = Telling(around, self._engine)
+        self._prefilling = Prefilling(around, self._engine, self._telling.ledger.held)
         self._live: dict[str, _Sitting] = {}
 
     async def start(self) -> None:
@@ -44,6 +44,9 @@ class Decode(Part):
     @property
     def in_flight(self) -> int:
         return len(self._live)
+
+    def view_changed(self) -> None:
+        self.problem = self._prefilling.refused()
 
     def _on_generate(self, order: Generate, reply: Reply) -> None:
         if self.draining:

@@ -6,6 +6,7 @@ that a router chooses, else, where no router answers, the next in turn.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -40,6 +41,7 @@ class Dispatcher:
 
     def __init__(self, around: Surroundings) -> None:
         self.suspects = Suspects()
+        self.now_s = asyncio.get_running_loop().time
         self.steering = Steering(around, self.suspects)
         self._around = around
         self._retries = around.meter.values(names.RETRIES)

@@ -81,5 +81,4 @@ class Figures:
             self._between.observe_all(times)
             return
         for seconds, amount in zip(times, amounts, strict=True):
-            if amount:
-                self._between.observe(seconds / amount, amount)
+            self._between.observe(seconds / amount, amount)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -23,8 +23,11 @@ from dyno_runtime.wire.sampling import Sampling
 
 log = logging.getLogger("dyno.flight")
 
+ANYWHERE = Session(resumable=True)
+PINNED = Session(pinned=True, resumable=True)
 
-class Order(msgspec.Struct, frozen=True, eq=False):
+
+class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What is wanted. `model` is the workers' name of it, `text` the prompt's, for `similar`; see `Generate`."""
 
     id: str
@@ -39,7 +42,7 @@ class Order(msgspec.Struct, frozen=True, eq=False):
     prefill: Literal["auto", "remote"] = "auto"
 
 
-class Picked(msgspec.Struct, frozen=True):
+class Picked(msgspec.Struct, frozen=True, gc=False):
     """A worker, and how many tokens of the prompt the router believes it holds."""
 
     worker: Instance
@@ -50,6 +53,7 @@ class Tower(Protocol):
     """Who sends flights off."""
 
     suspects: Suspects
+    now_s: Callable[[], float]  # the event loop's time
 
     def pick(self, order: Order, session: Session) -> Picked | Coroutine[Any, Any, Picked]:
         """Where to. Raises CallFailed."""
@@ -91,7 +95,7 @@ class Flight:
         self._tower = tower
         self._order = order
         self._sink: Sink | None = sink
-        self._session = Session(pinned=order.target is not None, resumable=True)
+        self._session = ANYWHERE if order.target is None else PINNED
         self._attempt = 0
         self._made: list[Token] = []
         self._fresh = True  # this attempt has told nothing yet
@@ -168,7 +172,7 @@ class Flight:
         if self._fresh:
             self._fresh = False
             if not self._made:
-                self.first_s = asyncio.get_running_loop().time()
+                self.first_s = self._tower.now_s()
             self._tower.begun(self._order)
             self._session = answered(self._session)
         self._made += body.tokens

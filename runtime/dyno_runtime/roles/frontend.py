@@ -89,7 +89,7 @@ class Frontend(Part):
         self._api.measure()
 
     def view_changed(self) -> None:
-        self._api.catalog.changed()
+        self._api.view_changed()
 
     def drain(self) -> None:
         super().drain()
@@ -112,7 +112,10 @@ class Frontend(Part):
         if route is None and path.startswith("/v1/models/"):
             route = self._routes["/v1/models"]
         if route is None:
-            exchange.respond(404, error_body(f"there is no {path}", _KIND[404], "not_found"))
+            exchange.respond(
+                404,
+                error_body(f"there is no {path}; /openapi.json says what there is", _KIND[404], "not_found"),
+            )
         elif method != route[0] and not (method == "HEAD" and route[0] == "GET"):
             message = f"{path} takes {route[0]}, not {method}"
             body = error_body(message, _KIND[400], "method_not_allowed")
@@ -129,6 +132,8 @@ class Frontend(Part):
     def _ready(self, exchange: Exchange) -> None:
         if self.draining:
             exchange.respond(503, b'{"status":"draining"}', (RETRY_AFTER,))
+        elif self.around.desk.state in ("loading", "failed"):
+            exchange.respond(503, b'{"status":"loading"}', (RETRY_AFTER,))
         else:
             exchange.respond(200, b'{"status":"ready"}')
 

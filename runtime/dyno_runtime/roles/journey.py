@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 from dyno_runtime.bus.base import Call, CallFailed, Sink
 from dyno_runtime.bus.peers import Peers
@@ -20,6 +20,7 @@ log = logging.getLogger("dyno.journey")
 Pick = Callable[[Session], Awaitable[Instance]]
 
 SUSPECT_S = 5.0
+NOBODY: frozenset[LeaseId] = frozenset()
 
 
 class Suspects:
@@ -32,10 +33,10 @@ class Suspects:
         """It did not answer."""
         self._until_s[instance.lease] = asyncio.get_running_loop().time() + SUSPECT_S
 
-    def leases(self) -> set[LeaseId]:
+    def leases(self) -> Set[LeaseId]:
         """Who is suspected now."""
         if not self._until_s:
-            return set()
+            return NOBODY
         now_s = asyncio.get_running_loop().time()
         self._until_s = {lease: until_s for lease, until_s in self._until_s.items() if until_s > now_s}
         return set(self._until_s)

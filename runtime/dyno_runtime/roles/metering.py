@@ -78,7 +78,7 @@ class Metering:
 
     def on_measure(self, _: Measure, reply: Reply) -> None:
         """The planner asks."""
-        reply.send(Measured(msgspec.to_builtins(self._look())))
+        reply.send(Measured(msgspec.to_builtins(self.look())))
         reply.end()
 
     def _serve(self, exchange: Exchange) -> None:
@@ -94,14 +94,15 @@ class Metering:
         else:
             self.show(exchange)
 
-    def _look(self) -> Minute:
+    def look(self) -> Minute:
+        """The last minute, as of now."""
         assert self._ring is not None
         self._measure()
         return self._ring.look(asyncio.get_running_loop().time())
 
     def _beat(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
-        minute = self._look()
+        minute = self.look()
         assert self._ring is not None
         self._ring.keep(asyncio.get_running_loop().time())
         figures = Figures(os.getpid(), round(uptime_s(), 3), minute, self.planned)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from dyno_runtime.bus.base import CallFailed, Down, Refused, Work
-from dyno_runtime.engine.base import Engine, EngineError, Job
+from dyno_runtime.bus.calls import Answer
+from dyno_runtime.core.terms import mismatch
+from dyno_runtime.engine.base import Engine, EngineError, Job, Transferring
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
 from dyno_runtime.wire.codec import BadFrame, decode_task
-from dyno_runtime.wire.messages import Prefilled, PrefillTask, Wanted
+from dyno_runtime.wire.messages import Body, Prefilled, PrefillTask, Wanted
 
 log = logging.getLogger("dyno.prefill")
 
@@ -112,8 +115,9 @@ class Prefill(Part):
         try:
             task = decode_task(work.data)
             log.info("pulled %s", task.request)
-            if await self._wanted(task):
-                await self._tell(task, await self._prefill(task))
+            prefilled = await self._prefill_while_wanted(task) if await self._wanted(task) else None
+            if prefilled is not None:
+                await self._tell(task, prefilled)
             else:
                 self._pulled.add(1, "dropped")
             await work.ack()
@@ -137,8 +141,28 @@ class Prefill(Part):
         finally:
             beat.cancel()
 
+    async def _prefill_while_wanted(self, task: PrefillTask) -> Prefilled | None:
+        """None where nobody waits for it any more; then the engine is free at once."""
+        computing = asyncio.get_running_loop().create_task(self._prefill(task))
+        left = Answer()
+        watch = self.around.peers.open(task.reply_to, Wanted(task.request, until=True), left)
+        try:
+            either: list[asyncio.Future[Any]] = [computing, left.done]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not computing.done() and _is_over(left.done):
+                log.info("gave up %s: nobody waits for it any more", task.request)
+                return None
+            return await computing
+        finally:
+            watch.cancel()
+            computing.cancel()
+
     async def _prefill(self, task: PrefillTask) -> Prefilled:
         by = self.around.place
+        if isinstance(self._engine, Transferring):
+            why = mismatch((task.kv or {}).get("terms", {}), self._engine.terms)
+            if why is not None:
+                return Prefilled(task.request, by, error=f"its KV cannot travel there: {why}")
         begun_s = asyncio.get_running_loop().time()
         try:
             kv = await self._engine.prefill(_job(task))
@@ -173,6 +197,12 @@ class Prefill(Part):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_over(left: asyncio.Future[Body | None]) -> bool:
+    """A decode worker that cannot be reached for a moment may wait all the same."""
+    error = left.exception()
+    return error is None or (isinstance(error, CallFailed) and error.failure.code == "not_found")
 
 
 def _job(task: PrefillTask) -> Job:

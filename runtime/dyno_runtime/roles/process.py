@@ -7,7 +7,6 @@ anywhere in their own start; nothing here waits for them.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -16,16 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from dyno_runtime.bus.base import Down, Refused
+from dyno_runtime.bus.base import Refused
 from dyno_runtime.bus.connect import make_queue, make_store, make_transport, own_address
 from dyno_runtime.bus.keys import Keys
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.registry import Lease, Registry
 from dyno_runtime.core.blocks import block_hashes
-from dyno_runtime.engine.base import EngineError
-from dyno_runtime.engine.choose import make_engine
+from dyno_runtime.engine.base import EngineError, Mortal, Transferring
+from dyno_runtime.engine.choose import engine_for
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import Part, Surroundings
+from dyno_runtime.roles.clearing import clear_queue
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
@@ -34,9 +34,12 @@ from dyno_runtime.roles.measuring import measure_engine, measure_process
 from dyno_runtime.roles.members import Members
 from dyno_runtime.roles.metering import Metering
 from dyno_runtime.roles.names import NameKeeper, Names
+from dyno_runtime.roles.planner import Planner
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
+from dyno_runtime.roles.settling import settle
+from dyno_runtime.roles.standing import Standing
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance, Measure
 from dyno_runtime.wire.names import config_prefix, lease_id, models_prefix
@@ -49,8 +52,10 @@ PARTS: dict[str, type[Part]] = {
     "router": Router,
     "decode": Decode,
     "prefill": Prefill,
+    "planner": Planner,
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
+WITH_TEXT = frozenset({"frontend", "processor"})
 
 
 class Process:
@@ -64,7 +69,7 @@ class Process:
         self._fatal: str | None = None
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        self._engine = make_engine(settings.engine, block_hashes, settings.model.path) if has_engine else None
+        self._engine = engine_for(settings, block_hashes) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)
@@ -93,7 +98,10 @@ class Process:
             live=self._live,
             names=self._names,
             metering=self._metering,
+            store=self._store,
         )
+        parallel = settings.parallel
+        self._standing = Standing(parallel, self._peers, lost=self._fail, changed=self._changed)
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,6 +140,7 @@ class Process:
         self._listening = True
         # First: an engine that is there at once is registered as ready in the first place.
         self._spawn(self._load_engine())
+        self._prepare_text()
         self._announce()
         self._registry.start()
         for task in self._registry.tasks:
@@ -145,8 +154,7 @@ class Process:
         # After the ports and the registry are under way: its import costs a tenth of a second.
         self._queue.start()
         self._changed()
-        gc.collect()
-        gc.freeze()
+        settle()
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
@@ -158,6 +166,7 @@ class Process:
             self._spawn(keeper.keep())
 
     async def _shutdown(self) -> None:
+        self._standing.end()
         if self._registry.tasks:
             await self._registry.withdraw()
         for part in self._parts:
@@ -170,6 +179,7 @@ class Process:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._engine is not None:
             await self._engine.close()
+        self._around.desk.close()
         await self._queue.close()
         await self._transport.close()
         await self._registry.close()
@@ -212,6 +222,7 @@ class Process:
         if self._engine is None:
             return
         try:
+            await self._standing.there()
             await self._engine.load()
         except EngineError as error:
             self._engine_state, self._engine_problem = "failed", str(error)
@@ -220,6 +231,21 @@ class Process:
         self._engine_state = "ready"
         self._around.engine_ready.set()
         log.info("the engine is ready")
+        self._announce()
+        self._changed()
+        if isinstance(self._engine, Mortal):
+            self._fail(f"the engine is gone: {await self._engine.ended()}")
+
+    def _prepare_text(self) -> None:
+        model, roles = self.settings.model, self.settings.roles
+        if (
+            model.path is not None
+            and self.settings.engine.kind != "hello"
+            and not WITH_TEXT.isdisjoint(roles)
+        ):
+            self._spawn(self._around.desk.prepare(model.path, self._text_changed))
+
+    def _text_changed(self) -> None:
         self._announce()
         self._changed()
 
@@ -237,27 +263,11 @@ class Process:
         self._fail(f"the lease could not be made again: {self._registry.problem}")
 
     async def _clear_queue(self) -> None:
-        """Drop what an earlier life of the cluster left in the queue, unless somebody lives who may have pushed it.
-
-        The order matters: items up to `newest` were pushed by processes that were registered before it was
-        read. If none of them is registered afterwards, nobody waits for these items. This process pushes
-        and pulls nothing until this is done.
-        """
-        if not any(self._uses_queue(part) for part in self._parts):
-            return
-        await self._registry.registered.wait()
-        while True:
-            try:
-                newest = await self._queue.last()
-                living = await self._registry.living("decode", self.settings.model.name)
-                if not living - {self.lease}:
-                    await self._queue.purge(newest)
-                self._around.queue_clear.set()
-                self._announce()
-                return
-            except (Down, Refused) as error:
-                log.debug("cannot clear the queue yet: %s", error)
-                await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+        if any(self._uses_queue(part) for part in self._parts):
+            model = self.settings.model.name
+            await clear_queue(self._queue, self._registry, model, self.lease, self._rng)
+            self._around.queue_clear.set()
+            self._announce()
 
     def _announce(self) -> None:
         """Register what this process is now."""
@@ -276,6 +286,7 @@ class Process:
                     block_size=settings.engine.block_size,
                     max_model_len=settings.engine.max_model_len,
                     capabilities=self._capabilities(part),
+                    terms=self._terms(part),
                     state="ready" if self._is_ready(part) else "loading",
                 )
                 for part in self._parts
@@ -287,13 +298,21 @@ class Process:
         known = self._engine.capabilities if self._engine is not None and part.name in WITH_ENGINE else ()
         return tuple(sorted(known))
 
+    def _terms(self, part: Part) -> dict[str, str]:
+        """What others have to agree on before its engine exchanges KV with them."""
+        exchanges = part.name in WITH_ENGINE and isinstance(self._engine, Transferring)
+        return self._engine.terms if exchanges and isinstance(self._engine, Transferring) else {}
+
     def _is_ready(self, part: Part) -> bool:
         """It may be sent work; a prefill worker that cannot pull yet would only make decode wait."""
         pulls = part.name != "prefill" or not self._uses_queue(part) or self._around.queue_clear.is_set()
         return self._engine_of(part) in ("none", "ready") and pulls
 
     def _engine_of(self, part: Part) -> EngineState:
-        return self._engine_state if part.name in WITH_ENGINE else "none"
+        if part.name in WITH_ENGINE:
+            return self._engine_state
+        # What an engine is to a worker, a tokenizer is to these.
+        return self._around.desk.state if part.name in WITH_TEXT else "none"
 
     # ---- metrics and health
 
@@ -342,7 +361,9 @@ class Process:
         problems = (
             self._fatal,
             self._engine_problem,
+            self._standing.problem,
             part.problem,
+            self._around.desk.problem if part.name in WITH_TEXT else None,
             self._registry.problem,
             queue_problem,
             self._live.problem,

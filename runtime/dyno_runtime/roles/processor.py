@@ -15,7 +15,7 @@ from dyno_runtime.openai.errors import ApiError
 from dyno_runtime.openai.request import parse_chat, parse_completion
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.catalog import Catalog
-from dyno_runtime.roles.desk import Desk, prompts
+from dyno_runtime.roles.desk import prompts
 from dyno_runtime.roles.dispatch import Dispatcher
 from dyno_runtime.wire.messages import Ask, Body, Failure, Prepare, Prepared, Rejected
 
@@ -31,7 +31,7 @@ class Processor(Part):
         super().__init__(around)
         self._dispatcher = Dispatcher(around)
         self._live = 0
-        self._desk = Desk()
+        self._desk = around.desk
         self._catalog = Catalog(around)
         self._preparing: set[asyncio.Task[None]] = set()
         self._prepared = around.meter.values(names.PREPARED)
@@ -42,11 +42,11 @@ class Processor(Part):
 
     def view_changed(self) -> None:
         self._catalog.changed()
+        self._desk.begin(one.path for one in self._catalog.offers.values())
 
     async def stop(self) -> None:
         for task in list(self._preparing):
             task.cancel()
-        self._desk.close()
 
     def _on_prepare(self, wanted: Prepare, reply: Reply) -> None:
         if self.draining:
@@ -60,8 +60,9 @@ class Processor(Part):
     async def _prepare(self, wanted: Prepare, reply: Reply) -> None:
         try:
             request = parse_chat(wanted.body) if wanted.kind == "chat" else parse_completion(wanted.body)
-            text = await self._desk.text(self._catalog.find(request.model).path)
-            reply.send(Prepared(await prompts(text, request)))
+            offer = self._catalog.find(request.model)
+            text = await self._desk.text(offer.path)
+            reply.send(Prepared(await prompts(text, request, offer.longest_tokens)))
             self._prepared.add()
         except ApiError as error:
             reply.send(Rejected(error.status, error.message, error.param, error.code))

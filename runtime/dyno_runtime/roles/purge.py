@@ -1,12 +1,14 @@
 """`python -m dyno_runtime purge SETTINGS`: removes what a cluster left in etcd and in NATS.
 
-In: settings. Out: what was removed, `{"etcd_keys": 3, "stream": "hello_prefill", "problems": []}`; a second time
-`{"etcd_keys": 0, "stream": null, "problems": []}`. Bounded; what could not be reached is a problem, a sentence each.
+In: settings, and which of the two are to be cleaned. Out: what was removed, `{"etcd_keys": 3, "stream":
+"hello_prefill", "problems": []}`; a second time `{"etcd_keys": 0, "stream": null, "problems": []}`. Bounded; what
+could not be reached is a problem, a sentence each.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import msgspec
 
@@ -33,10 +35,11 @@ class Purged(msgspec.Struct):
     problems: list[str] = []
 
 
-async def purge(settings: ProcessSettings) -> Purged:
+async def purge(settings: ProcessSettings, services: Collection[str]) -> Purged:
     """Remove everything of the cluster; never raises for a service that is away."""
     purged = Purged()
-    await asyncio.gather(_purge_etcd(settings, purged), _purge_nats(settings, purged))
+    both = {"etcd": _purge_etcd, "nats": _purge_nats}
+    await asyncio.gather(*(both[name](settings, purged) for name in services))
     purged.problems.sort()
     return purged
 

@@ -47,6 +47,7 @@ class Router(Part):
         self._open: dict[str, tuple[str, float]] = {}  # the model, and when it is over at the latest
         self._replicas: set[LeaseId] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._now_s = asyncio.get_running_loop().time
         self._asked_blocks = self._matched_blocks = self._routed = 0
         around.beside.router = self
 
@@ -89,7 +90,7 @@ class Router(Part):
             self._routed += 1
             self._asked_blocks += len(request.blocks)
             self._matched_blocks += choice.matched
-            now_s = asyncio.get_running_loop().time()
+            now_s = self._now_s()
             if request.id:
                 chooser.routed(request, choice, now_s)
                 self._open[request.id] = (request.model, now_s + self.around.settings.request_timeout_s)
@@ -101,13 +102,13 @@ class Router(Part):
         """Its first token came."""
         known = self._open.get(request)
         if known is not None and known[0] in self.choosers:
-            self.choosers[known[0]].begun(request, asyncio.get_running_loop().time())
+            self.choosers[known[0]].begun(request, self._now_s())
 
     def ended(self, request: str) -> None:
         """It is over."""
         known = self._open.pop(request, None)
         if known is not None and known[0] in self.choosers:
-            self.choosers[known[0]].ended(request, asyncio.get_running_loop().time())
+            self.choosers[known[0]].ended(request, self._now_s())
 
     def explain(self, choose: Choose) -> dict[str, Any]:
         """Where it would go, and how every worker stands; leaves no trace."""

@@ -166,6 +166,9 @@ class Visit:
         self._exchange.begin(200, SSE + self._headers())
 
     def _usage(self) -> Usage:
+        if len(self.choices) == 1:
+            only = self.choices[0]
+            return usage(self.prompt_tokens, only.answer.tokens, only.cached_tokens)
         said = sum(choice.answer.tokens for choice in self.choices)
         # A prompt is computed once for all of its choices.
         cached = {
@@ -203,6 +206,8 @@ class Visit:
             choice.close()
         if over is not None:
             over(self, status)
+        # They point here, and circles have to be found to be freed.
+        self.choices = []
 
     def _leave(self) -> None:
         if self._over is not None:

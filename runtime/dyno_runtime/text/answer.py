@@ -8,14 +8,14 @@ dropped, so the result is the same whatever the portions are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from dyno_runtime.text.detokenize import Detokenizer
 from dyno_runtime.text.stop import StopStrings
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True, gc=False):
     """What ends an answer. `tokens` are stop token ids and, unless they are to be ignored, the eos ids.
 
     A stop counts only if its last token comes after the first `min_tokens`. `include`: the stop string is shown, and

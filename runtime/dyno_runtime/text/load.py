@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyno_runtime.text.corpus import parity_corpus
 from dyno_runtime.text.folder import BadModelFolder, ModelFolder, read_folder
-from dyno_runtime.text.pieces import Pieces, skipping, special_ids, table_for
+from dyno_runtime.text.pieces import Pieces, longest_chars, skipping, special_ids, table_for
 from dyno_runtime.text.proof import decoding_difference, encoding_difference
 from dyno_runtime.text.template import PLAIN, ChatTemplates
 from dyno_runtime.text.tokenizer import ByteTokenizer, FolderTokenizer, Parts, Tokenizer
@@ -82,6 +82,7 @@ def load_tokenizer(folder: ModelFolder, *, allow_fast: bool = True) -> FolderTok
             before=before,
             after=after,
             eos_id=None if eos is None else slow.token_to_id(eos),
+            longest_chars=longest_chars(slow),
         )
     )
 

@@ -7,6 +7,7 @@ Metaspace, and the sequence Replace, ByteFallback, Fuse, Strip (Llama 2, Mistral
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +80,41 @@ def skipping(pieces: Pieces, tokens: Iterable[int]) -> Pieces:
 def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """The tokens that are no text."""
     return frozenset(number for number, one in tokenizer.get_added_tokens_decoder().items() if one.special)
+
+
+# How many characters of a text become one, at most: no character is composed of more than four.
+_SHRINKS = {"NFC": 4, "NFD": 1}
+
+
+def longest_chars(tokenizer: Tokenizer) -> float:
+    """The most characters of a text that one token can stand for.
+
+    It is known of byte-level tokenizers that leave nothing of a text out: no normalizer that does, no splitting that
+    removes what it splits at, no added token that swallows the spaces around it. Infinite for the others.
+    """
+    forms = _steps(tokenizer.normalizer, "normalizers")
+    splits = _steps(tokenizer.pre_tokenizer, "pretokenizers")
+    kinds = {one["type"] for one in splits}
+    added = tokenizer.get_added_tokens_decoder().values()
+    if (
+        "ByteLevel" not in kinds
+        or kinds - {"ByteLevel", "Digits", "Split"}
+        or any(one.get("behavior") == "Removed" for one in splits)
+        or any(one["type"] not in _SHRINKS for one in forms)
+        or any(one.lstrip or one.rstrip for one in added)
+    ):
+        return math.inf
+    longest = max(map(len, tokenizer.get_vocab(with_added_tokens=True)), default=1)
+    return float(math.prod([longest, *(_SHRINKS[one["type"]] for one in forms)]))
+
+
+def _steps(part: Any, several: str) -> list[dict[str, Any]]:
+    """A part of a tokenizer as the list of its steps."""
+    if part is None:
+        return []
+    document: dict[str, Any] = msgspec.json.decode(part.__getstate__())
+    steps: list[dict[str, Any]] = document.get(several, [document])
+    return steps
 
 
 def _dense(pieces: Mapping[int, Piece]) -> list[Piece]:

@@ -51,16 +51,15 @@ class ChatTemplates:
     """One model's templates, compiled."""
 
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str], now: Now) -> None:
-        self._special_tokens = dict(special_tokens)
         environment = _environment(now)
         self._templates: dict[str, jinja2.Template] = {}
+        self._known: dict[str, dict[str, Any]] = {}  # what each may name besides the request's own
         self._wants_parts: dict[str, bool] = {}
         self._knows_developers = {name for name, source in sources.items() if "developer" in source}
         for name, source in sources.items():
             try:
                 template = self._templates[name] = environment.from_string(source)
-                # It is copied for each rendering, and a ChainMap is slow to copy.
-                template.globals = dict(template.globals)
+                self._known[name] = {**template.globals, **special_tokens}
                 self._wants_parts[name] = _loops_over_parts(environment.parse(source))
             except jinja2.TemplateError as error:
                 raise BadTemplate(f"the chat template {name!r} cannot be compiled: {error}") from error
@@ -87,15 +86,18 @@ class ChatTemplates:
             messages = [_in_parts(message) for message in messages]
         if chosen not in self._knows_developers:
             messages = [_as_system(message) for message in messages]
-        variables = {**self._special_tokens, **(more or {})}
+        template = self._templates[chosen]
+        variables = {
+            **self._known[chosen],
+            **(more or {}),
+            "messages": messages,
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt and not continue_final_message,
+        }
         try:
-            text = self._templates[chosen].render(
-                variables,
-                messages=messages,
-                tools=tools,
-                documents=None,
-                add_generation_prompt=add_generation_prompt and not continue_final_message,
-            )
+            # As `template.render` does it, without its copies.
+            text = "".join(template.root_render_func(template.new_context(variables, shared=True)))
         except jinja2.TemplateError as error:
             raise TemplateRefused(f"the model's chat template refuses these messages: {error}") from error
         except Exception as error:  # a template is a program: any of Python's errors may come out of it

@@ -29,6 +29,7 @@ class Tokenizer(Protocol):
     name: str  # which implementation: fastokens, tokenizers or bytes
     vocab_size: int  # ids are below it
     eos_id: int | None  # the tokenizer's own, where it has one
+    longest_chars: float  # no token stands for more of a text than this; infinite where that is not known
 
     def encode(self, text: str, *, add_special: bool = False) -> list[int]:
         """The ids of `text`, with the bos token and its like around where `add_special`.
@@ -56,6 +57,7 @@ class ByteTokenizer:
     name = "bytes"
     vocab_size = 256
     eos_id: int | None = None
+    longest_chars: float = 1.0
 
     def __init__(self) -> None:
         self._pieces = byte_pieces()
@@ -81,7 +83,7 @@ class Parts:
     """What a model folder's tokenizer is put together from. Nothing of it is changed later.
 
     `fast` is None where `tokenizers` has to encode; a table of pieces is None where it has to decode. `before` and
-    `after` are the special ids around a text.
+    `after` are the special ids around a text. `longest_chars` is as in `Tokenizer`.
     """
 
     slow: tokenizers.Tokenizer
@@ -91,6 +93,7 @@ class Parts:
     before: list[int]
     after: list[int]
     eos_id: int | None
+    longest_chars: float
 
 
 class FolderTokenizer:
@@ -101,6 +104,7 @@ class FolderTokenizer:
         self.name = "tokenizers" if fast is None else "fastokens"
         self.vocab_size = max(slow.get_vocab(with_added_tokens=True).values()) + 1
         self.eos_id = parts.eos_id
+        self.longest_chars = parts.longest_chars
         self._slow = slow
         self._fast = fast
         self._parts = parts

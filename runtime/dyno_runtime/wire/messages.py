@@ -14,7 +14,7 @@ import msgspec
 from dyno_runtime.wire.kv import BlockHash, KvBatch, KvSnapshot, LoadReport
 from dyno_runtime.wire.sampling import Logprob, Sampling
 
-Role = Literal["frontend", "processor", "router", "decode", "prefill"]
+Role = Literal["frontend", "processor", "router", "decode", "prefill", "planner"]
 LeaseId = str
 Token = int
 
@@ -55,6 +55,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     A worker says what it runs: `model` is the name that was given to it (further names of the same model are in
     `/{cluster}/models`), `path` where the model's files are, and the engine's kind and measures, in tokens.
+    `terms` are what both ends have to agree on before KV travels (`core.terms`).
     """
 
     role: Role
@@ -69,6 +70,7 @@ class Instance(msgspec.Struct, frozen=True):
     engine: str = "hello"
     block_size: int = 64
     max_model_len: int = 8192
+    terms: dict[str, str] = {}
 
     @property
     def place(self) -> str:
@@ -180,9 +182,13 @@ class Prefilled(Struct, frozen=True, tag=8):
 
 
 class Wanted(Struct, frozen=True, tag=9):
-    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes."""
+    """Prefill worker to decode worker: do you still wait for this? An end without failure says yes.
+
+    With `until` the answer comes later: when nobody waits for it any more.
+    """
 
     request: str
+    until: bool = False
 
 
 class Went(Struct, frozen=True, tag=10):
@@ -266,6 +272,18 @@ class Rejected(Struct, frozen=True, tag=32):
     code: str | None = None
 
 
+class Join(Struct, frozen=True, tag=50):
+    """A rank to the head of its worker: I am here. Answered by `Formed` once all are; the call then lasts as long as
+    both processes do, so that each learns of the other's end."""
+
+    rank: int
+    place: str
+
+
+class Formed(Struct, frozen=True, tag=51):
+    """The head to a rank: all ranks are here, start your part of the engine."""
+
+
 class Measure(Struct, frozen=True, tag=40):
     """Planner to any process: how was your last minute? Answered by `Measured`."""
 
@@ -297,6 +315,8 @@ Body = (
     | Prepare
     | Prepared
     | Rejected
+    | Join
+    | Formed
     | Measure
     | Measured
 )

@@ -67,6 +67,11 @@ def split_config_key(key: str) -> tuple[str, str]:
     return kind, unquote(model)
 
 
+def decision_key(cluster: str, wall_ms: int) -> str:
+    """A decision of the planner; keys are in the order of time."""
+    return f"/{cluster}/planner/decisions/{wall_ms:015d}"
+
+
 def prefill_stream(cluster: str) -> str:
     """The JetStream work queue for prefill, of all models."""
     return f"{cluster}_prefill"

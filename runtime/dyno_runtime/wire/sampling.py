@@ -6,6 +6,8 @@ An engine takes the names in its `capabilities`; whoever asks for another one is
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 Token = int
@@ -22,6 +24,14 @@ class Sampling(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ignore_eos: bool = False
     stop_token_ids: tuple[Token, ...] = ()
     logprobs: int | None = None  # 0: of the chosen token alone; n: and of the n likeliest
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[Token, float] | None = None
+    response_format: dict[str, Any] | None = None  # as OpenAI's field of that name
+    priority: int = 0  # the lower, the sooner
 
 
 class Logprob(msgspec.Struct, array_like=True, frozen=True, gc=False):

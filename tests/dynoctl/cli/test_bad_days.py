@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dyno_node import clock, lease
 from tests.dynoctl.cli.cluster import Cluster
-from tests.servers import Nats, free_port
+from tests.servers import Etcd, Nats, free_port
 
 
 def services(cluster: Cluster, urls: str) -> None:
@@ -71,6 +71,46 @@ def test_an_etcd_that_is_not_there(cluster: Cluster) -> None:
     services(cluster, f"etcd: {{port: {cluster.ports['etcd']}}}, nats: {{port: {cluster.ports['nats']}}}")
     mended = cluster.run("up", str(cluster.file))
     assert mended.code == 0, mended.err
+
+
+def test_a_down_that_does_not_reach_the_etcd_of_others(cluster: Cluster, tmp_path: Path) -> None:
+    """What is ours to stop is stopped all the same; what is left in that etcd is named, until it is back."""
+    etcd = Etcd(tmp_path / "etcd")
+    etcd.start()
+    try:
+        services(cluster, f"etcd: {{url: '{etcd.url}'}}, nats: {{port: {cluster.ports['nats']}}}")
+        done = cluster.run("up", str(cluster.file))
+        assert done.code == 0, done.err
+        etcd.kill()
+        away = cluster.run("down")
+        assert (away.code, cluster.alive()) == (1, [])
+        assert away.err.splitlines()[-3:] == [
+            "error: one is not proven to be down",
+            "  local: cannot delete what this cluster keeps in the existing etcd: "
+            f"etcd at 127.0.0.1:{etcd.port} does not answer",
+            "next: dynoctl down one",
+        ]
+        etcd.start()
+        again = cluster.run("down")
+        assert (again.code, again.out[:45]) == (0, "one is down: nothing of it is left on 1 node "), again.err
+        assert not cluster.units.exists()
+    finally:
+        etcd.kill()
+
+
+def test_a_port_that_was_changed_and_changed_back(cluster: Cluster) -> None:
+    """A run that is killed once it has recorded the new port leaves the old one with whom it belongs to."""
+    text = cluster.file.read_text()
+    done = cluster.run("up", str(cluster.file))
+    assert done.code == 0, done.err
+    cluster.file.write_text(text.replace(str(cluster.ports["http"]), str(free_port())))
+    with cluster.popen("up", str(cluster.file), "--yes") as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "record the topology" in line and line.endswith("done\n"))
+        os.kill(process.pid, signal.SIGKILL)
+    cluster.file.write_text(text)
+    back = cluster.run("up", str(cluster.file), "--yes")
+    assert back.code == 0, back.err
 
 
 def hold(cluster: Cluster, process: dict[str, object]) -> None:
@@ -155,6 +195,7 @@ def test_a_dynoctl_that_was_killed_is_taken_over(cluster: Cluster) -> None:
     found = (cluster.root / "locks" / "one").read_text()
     assert getpass.getuser() in found
     assert clock.boot_id() in found
+    assert "at work on it" not in cluster.run("status", "one").out  # a lock of the dead
     done = cluster.run("down", "one")
     assert done.code == 0, done.err
     assert cluster.alive() == []

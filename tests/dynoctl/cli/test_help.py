@@ -22,7 +22,7 @@ COMMANDS = {**TOP, **{f"models {verb}": command for verb, command in MODELS.item
 
 
 def test_the_verbs_in_the_order_of_a_life() -> None:
-    assert list(TOP) == ["validate", "schema", "plan", "up", "status", "logs", "down", "models"]
+    assert list(TOP) == ["validate", "schema", "plan", "up", "status", "logs", "down", "models", "bench"]
     assert list(MODELS) == ["list", "add", "remove"]
 
 

@@ -62,7 +62,7 @@ def running(hosts: dict[str, FakeHost]) -> None:
         ports = "".join(f" 0: 00000000:{port:04X} 00000000:0000 0A\n" for port in sorted(seen.listening))
         stat = "7 (python) S " + " ".join(["0"] * 18) + " 5 0"
         units = "".join(
-            f"{UNIT}{unit.name}{FIELD}{FIELD}{json.dumps(state(unit.digest))}{FIELD}{stat}{FIELD}{stat}"
+            f"{UNIT}{unit.name}{FIELD}{FIELD}{FIELD}{json.dumps(state(unit.digest))}{FIELD}{stat}{FIELD}{stat}"
             for unit in seen.units.values()
         )
         answering(host, "ask", lambda request: [{"ok": True, "status": 503, "headers": {}, "body": ""}])
@@ -81,8 +81,8 @@ def test_a_plan_of_two_nodes(dynoctl: Dynoctl, hosts: dict[str, FakeHost], file:
     assert lines[0] == "1. prepare the nodes"
     assert lines[-1] == "c: 5 to start."
     assert done.err.startswith("warning: n1 has no etcd of its own")
-    # A look each and, because there are changes, a thorough one; nothing else.
-    assert [len(host.calls) for host in hosts.values()] == [2, 2]
+    # One look each: of a cluster that was never brought up from here, it is a thorough one.
+    assert [len(host.calls) for host in hosts.values()] == [1, 1]
     assert [host.files for host in hosts.values()] == [{}, {}]
 
 
@@ -145,7 +145,7 @@ def test_an_up_that_a_node_refuses(dynoctl: Dynoctl, hosts: dict[str, FakeHost],
     assert errors[0].startswith("error: n1: cannot push the runtime (")
     assert errors[0].endswith("): the disk is full (/home/u/.dynoctl/code)")
     assert lines[-1] == "next: mend that, then the same up again; or dynoctl down c"
-    assert [request["do"] for request in asked(hosts["n1"], "lease")] == ["take", "release"]
+    assert [request["do"] for request in asked(hosts["n1"], "lease")] == ["take", "release"], done.err
     assert not [call for call in hosts["n1"].calls if call.script.endswith(" await")]  # no later phase began
 
 
@@ -168,13 +168,20 @@ def test_a_down_that_leaves_something_names_it(
     running(hosts)
     answering(hosts["n1"], "apply", well)
     left = [{"pid": 7, "argv": "python", "why": "it is in an endless system call"}]
-    answering(hosts["n2"], "apply", refusing(0, error="1 process does not end", left=left))
+    stuck, swept = (
+        refusing(0, error="1 process does not end", left=left),
+        refusing(0, error="1 thing of ours is left", left=["process 7 of c/n2/decode-0: python"]),
+    )
+    answers = iter((stuck, swept, stuck, well))
+    answering(hosts["n2"], "apply", lambda request: next(answers)(request))
     done = dynoctl("down", file)
     assert (done.code, done.out) == (1, "")
-    assert done.err.splitlines()[-4:] == [
+    assert done.err.splitlines()[-6:] == [
         "error: c is not proven to be down",
         "  n2: cannot stop decode-0: 1 process does not end",
         "    pid 7, argv python, why it is in an endless system call",
+        "  n2: cannot prove that nothing is left: 1 thing of ours is left",
+        "    process 7 of c/n2/decode-0: python",
         "next: dynoctl down c",
     ]
     assert [request["actions"][0]["do"] for request in asked(hosts["n1"])] == [
@@ -183,6 +190,11 @@ def test_a_down_that_leaves_something_names_it(
         "stop",
         "sweep",
     ]
+    again = dynoctl("down", file)  # it does not stop in time again, but the proof ends it
+    assert again.code == 0, again.err
+    warning = "warning: n2: cannot stop decode-0: 1 process does not end; the proof ended it"
+    assert again.err.splitlines()[-1] == warning
+    assert again.out.startswith("c is down: nothing of it is left on 2 nodes (")
 
 
 def test_a_down_without_one_node_is_not_proven(
@@ -212,6 +224,18 @@ def test_the_lock_is_on_the_node_of_etcd(dynoctl: Dynoctl, hosts: dict[str, Fake
     }
     assert not asked(hosts["n1"])
     assert hosts["n2"].files == {}
+
+
+def test_while_etcd_moves_the_lock_is_on_both_nodes(
+    dynoctl: Dynoctl, hosts: dict[str, FakeHost], file: str, tmp_path: Path
+) -> None:
+    """So that who works by the old file and who works by the new one do not do so at the same time."""
+    running(hosts)
+    (tmp_path / file).write_text(TWO.replace("etcd: n1", "etcd: n2"))
+    done = dynoctl("up", file, "--yes")
+    assert done.code == 1, done.err  # the nodes of this test start nothing
+    for host in hosts.values():
+        assert [request["do"] for request in asked(host, "lease")] == ["take", "release"], done.err
 
 
 def test_a_lock_that_is_lost_ends_the_run(

@@ -98,6 +98,31 @@ def test_a_name_means_its_file_from_any_folder(
     assert f"{here}/a.yaml:2:16: model.x: unknown key" in done.err
 
 
+def test_a_name_means_its_file_with_what_was_set_at_its_last_up(
+    dynoctl: Dynoctl, here: Path, home: Path
+) -> None:
+    (here / "a.yaml").write_text(ONE.replace("name: c", "name: alpha"))
+    topology = parse((here / "a.yaml").read_text(), "a.yaml")
+    known.remember("a.yaml", topology, ("roles.frontend.port=8123", "env.API_KEY=hush"))
+    done = dynoctl("plan", "alpha")
+    assert "start frontend-0 on port 8123, " in done.out
+    told = f"alpha: with --set roles.frontend.port, env.API_KEY, as in its last up from {here}/a.yaml\n"
+    assert done.err.startswith(told)
+    again = dynoctl("plan", "alpha", "--set", "roles.frontend.port=8124")  # what is typed now counts more
+    assert "start frontend-0 on port 8124, " in again.out
+    assert "start frontend-0 on port 8000, " in dynoctl("plan", "a.yaml").out  # a file means what it says
+
+
+def test_a_file_that_became_that_of_another_cluster(dynoctl: Dynoctl, here: Path) -> None:
+    (here / "a.yaml").write_text(ONE.replace("name: c", "name: alpha"))
+    known.remember("a.yaml", parse((here / "a.yaml").read_text(), "a.yaml"))
+    (here / "a.yaml").write_text(ONE.replace("name: c", "name: beta"))
+    assert dynoctl("up", "alpha") == refused(
+        f"error: {here}/a.yaml brought alpha up, and is the file of beta now",
+        f"next: dynoctl up {here}/a.yaml, or dynoctl down alpha",
+    )
+
+
 def test_a_folder_of_the_clusters_name_is_not_its_file(dynoctl: Dynoctl, here: Path) -> None:
     remember("alpha", here / "a.yaml")
     (here / "alpha").mkdir()
@@ -108,6 +133,7 @@ def test_what_is_known_is_kept_for_oneself_and_forgotten(home: Path, here: Path)
     remember("alpha", here / "a.yaml", TWO + "env: {API_KEY: hush}\n")
     path = home / "known" / "alpha" / "cluster.json"
     assert path.stat().st_mode & 0o777 == 0o600
+    assert {above.stat().st_mode & 0o777 for above in (home, home / "known", path.parent)} == {0o700}
     found = known.load("alpha")
     assert found is not None
     assert found.topology["env"] == {"API_KEY": "hush"}

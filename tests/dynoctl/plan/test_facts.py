@@ -151,14 +151,20 @@ def take(node: Node, ttl_s: float) -> None:
         "path": str(node.root / "locks" / "c"),
         "token": "t",
         "ttl_s": ttl_s,
-        "holder": {"who": "ada", "host": "laptop", "doing": "dynoctl up", "since": "2026-01-01T00:00:00Z"},
+        "holder": {
+            "who": "ada",
+            "host": "laptop",
+            "doing": "dynoctl up",
+            "since": "2026-01-01T00:00:00Z",
+            "process": {"pid": 7, "starttime": 5, "scope": "here"},
+        },
     }
     assert lease.lease(request) == {"ok": True}
 
 
 def test_the_lock_and_who_holds_it(node: Node) -> None:
     take(node, 600)
-    assert node.look().lock == Holder("ada", "laptop", "dynoctl up", "2026-01-01T00:00:00Z")
+    assert node.look().lock == Holder("ada", "laptop", "dynoctl up", "2026-01-01T00:00:00Z", (7, 5, "here"))
 
 
 def test_a_lease_that_ran_out_is_no_lock(node: Node) -> None:

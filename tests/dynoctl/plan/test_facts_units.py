@@ -28,6 +28,7 @@ def test_a_living_unit_without_health(node: Node, process: proc.Process) -> None
         up_s=seen.up_s,
         exit={"code": 1},
         supervised=True,
+        listens=(),
     )
     assert 59 < seen.up_s < 600
     assert seen.responding is False
@@ -82,7 +83,7 @@ def test_a_zombie_does_not_live(node: Node) -> None:
         popen.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)  # ended, and not waited for
         assert node.state(stat.process, supervisor=supervisor(stat.process)) == UnitSeen(
-            "decode-0", "d1", "dead", alive=False, supervised=False
+            "decode-0", "d1", "dead", alive=False, supervised=False, listens=()
         )
 
 
@@ -117,6 +118,7 @@ def test_a_program_of_any_name_is_found_in_its_stat_line(node: Node, tmp_path: P
         '{"phase": "running", "pid": 1, "starttime": 1, "supervisor": [1]}',
         '{"phase": "running", "restarts": "many"}',
         '{"phase": "running", "exit": 7}',
+        '{"phase": "running", "listens": 7}',
     ],
 )
 def test_a_state_that_is_torn_or_nonsense_is_a_half_started_unit(node: Node, text: str | None) -> None:

@@ -30,7 +30,7 @@ RECORD = steps.RecordTopology("n1", "why", "/b/manifest.json", "{}", 3)
 STOP = steps.StopUnit("n1", "why", "decode-0", "/b/units/decode-0", 15.0, serves=True)
 FORGET = steps.StopUnit("n1", "why", "decode-0", "/b/units/decode-0", 15.0, serves=False, forget=True)
 START = steps.StartUnit("n1", "why", SPEC)
-PURGE = steps.PurgeServices("n1", "why", "/p", "/code", "/s.json")
+PURGE = steps.PurgeServices("n1", "why", "/p", "/code", "/s.json", ("nats",))
 GONE = steps.ProveGone("n1", "why", "c", (7300, 8000))
 REMOVE = steps.RemoveCluster("n1", "why", "/r/clusters/c/n1")
 
@@ -85,11 +85,11 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
     ),
     (
         PURGE,
-        "delete this cluster's keys and streams from the existing services",
+        "delete what this cluster keeps in the existing nats",
         [
             {
                 "do": "call",
-                "argv": ["/p", "-m", "dyno_runtime", "purge", "/s.json"],
+                "argv": ["/p", "-m", "dyno_runtime", "purge", "/s.json", "nats"],
                 "env": {"PYTHONPATH": "/code"},
                 "timeout_s": 60,
             }
@@ -99,6 +99,11 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
         GONE,
         "prove that nothing is left",
         [{"do": "sweep", "cluster": "c", "node": "n1", "ports": [7300, 8000], "stop": True}],
+    ),
+    (
+        steps.RemoveSession("n1", "why", "/r/ray/ab12", "ray-decode-0"),
+        "remove the session of ray-decode-0",
+        [{"do": "remove", "path": "/r/ray/ab12"}],
     ),
     (REMOVE, "remove its folder", [{"do": "remove", "path": "/r/clusters/c/n1"}]),
 ]

@@ -118,7 +118,7 @@ def test_existing_services_are_purged_once_before_anything_of_theirs_is_gone() -
     assert purge.node == "n1"
     assert purge.code == "/home/u/.dynoctl/code/0b"
     assert purge.settings_path == "/home/u/.dynoctl/clusters/c/n1/units/decode-0/settings.json"
-    assert purge.why == "etcd or NATS is not ours to stop"
+    assert purge.why == "etcd: not ours to stop"
 
 
 def test_services_of_our_own_are_not_purged() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from dyno_runtime import settings as runtime
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.steps import UnitSpec
+from dynoctl.probe.token import helped
 from tests.dynoctl.plan.world import ONE, TWO, empty, planned, topology
 
 BASE = "/home/u/.dynoctl/clusters/c/n1"
@@ -207,6 +208,17 @@ def test_the_workers_of_a_frontend_share_its_port_and_each_has_a_processor_and_a
     }
     assert {settings(spec).http_workers for spec in units.values()} == {3}
     assert settings(found["local/decode-0"]).http_workers == 1
+
+
+def test_a_worker_of_both_roles_is_one_process() -> None:
+    text = ONE.replace("decode: {}", "decode: [{role: both}, {}]") + "disagg: {mode: always}\n"
+    found = specs(text)
+    assert {name: spec.roles for name, spec in found.items() if "decode" in spec.roles} == {
+        "local/decode-0": ("decode", "prefill"),
+        "local/decode-1": ("decode",),
+    }
+    assert settings(found["local/decode-0"]).roles == ("decode", "prefill")
+    assert helped(topology(text)) == {("local", "decode-0"), ("local", "decode-1")}
 
 
 def test_workers_that_are_not_fused_are_frontends_alone() -> None:

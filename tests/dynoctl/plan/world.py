@@ -24,6 +24,7 @@ from dynoctl.plan.steps import (
     Push,
     RecordTopology,
     RemoveCluster,
+    RemoveSession,
     StartUnit,
     Step,
     StopUnit,
@@ -152,6 +153,9 @@ def _after(step: Step, seen: NodeSeen) -> NodeSeen:
             return seen
         case ProveGone():
             assert not any(unit.alive for unit in seen.units.values())
+            return seen
+        case RemoveSession():
+            assert not seen.units[step.unit].alive if step.unit in seen.units else True
             return seen
         case RemoveCluster():
             assert not any(unit.alive for unit in seen.units.values())

@@ -22,12 +22,12 @@ def plan(*services: Service, ours: bool = True) -> Plan:
     return Plan("c", "up", 1, (), units=OURS if ours else (), services=services)
 
 
-def test_each_is_asked_by_its_node() -> None:
+def test_those_of_one_node_are_asked_at_once() -> None:
     asked: list[tuple[str, str, dict[str, Any]]] = []
 
-    def ask(node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(node: str, verb: str, request: dict[str, Any]) -> list[dict[str, Any]]:
         asked.append((node, verb, request))
-        return {"ok": True, "version": "2.14"} if len(asked) == 2 else {"ok": True}
+        return [{"service": 1, "ok": True, "version": "2.14"}, {"service": 0, "ok": True}]
 
     assert list(prove_services(plan(ETCD, NATS), ask)) == [
         "etcd on n1 is proven",
@@ -35,18 +35,27 @@ def test_each_is_asked_by_its_node() -> None:
     ]
     etcd = {"kind": "etcd", "url": "http://10.0.0.1:2379", "unit_dir": "/u/etcd"}
     nats = {"kind": "nats", "host": "10.0.0.1", "port": 4333, "jetstream": True, "unit_dir": "/u/nats"}
-    assert asked == [
-        ("n1", "await", {"services": [etcd], "deadline_s": 30.0}),
-        ("n1", "await", {"services": [nats], "deadline_s": 30.0}),
-    ]
+    assert asked == [("n1", "await", {"services": [etcd, nats], "deadline_s": 30.0})]
+
+
+def test_one_of_ours_and_one_of_others_are_asked_with_their_own_patience() -> None:
+    asked: list[tuple[str, float]] = []
+
+    def ask(node: str, verb: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+        asked.append((node, request["deadline_s"]))
+        return [{"service": 0, "ok": True}]
+
+    theirs = Service("nats", "n2", "nats://n:4222")
+    assert list(prove_services(plan(ETCD, theirs), ask)) == ["etcd on n1 is proven", "nats on n2 is proven"]
+    assert asked == [("n1", 30.0), ("n2", 5.0)]
 
 
 def test_a_port_that_nobody_wrote_is_the_usual_one() -> None:
     asked: list[dict[str, Any]] = []
 
-    def ask(node: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(node: str, verb: str, request: dict[str, Any]) -> list[dict[str, Any]]:
         asked.append(request)
-        return {"ok": True}
+        return [{"service": 0, "ok": True}]
 
     list(prove_services(plan(Service("nats", "n1", "nats://n"), ours=False), ask))
     assert asked == [
@@ -56,8 +65,18 @@ def test_a_port_that_nobody_wrote_is_the_usual_one() -> None:
 
 def unproven(service: Service, *, ours: bool, **answer: Any) -> NotReady:
     with pytest.raises(NotReady) as caught:
-        list(prove_services(plan(service, ours=ours), lambda node, verb, request: {"ok": False, **answer}))
+        list(
+            prove_services(
+                plan(service, ours=ours), lambda node, verb, request: [{"service": 0, "ok": False, **answer}]
+            )
+        )
     return caught.value
+
+
+def test_a_node_program_that_leaves_one_out() -> None:
+    with pytest.raises(NotReady) as caught:
+        list(prove_services(plan(ETCD), lambda node, verb, request: []))
+    assert str(caught.value) == "n1/etcd: the node program said nothing of it"
 
 
 def test_ours_comes_with_its_log() -> None:

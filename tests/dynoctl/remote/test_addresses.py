@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynoctl.errors import Unreachable
+from dynoctl.errors import NodeError, Unreachable
 from dynoctl.remote.addresses import addresses
 from dynoctl.remote.dial import Dialler
 from dynoctl.remote.host_keys import HostKeys
@@ -90,3 +90,12 @@ def test_a_name_without_an_address_is_named_the_first_of_them() -> None:
         found("{n1: {host: nowhere}, n2: {host: nowhere-else}}")
     assert str(caught.value) == "n1: nowhere has no address (Name or service not known)"
     assert caught.value.next == "name an address that the other nodes can dial: nodes.n1.address"
+
+
+def test_an_alias_that_leads_to_ipv6_is_refused() -> None:
+    with pytest.raises(NodeError) as caught:
+        found("{n1: {host: gpu1}, n2: {host: beta}}", config="Host gpu1\n  HostName 2001:db8::1\n")
+    assert str(caught.value) == (
+        "n1: SSH dials 2001:db8::1, an IPv6 address, and the nodes dial each other by IPv4"
+    )
+    assert caught.value.next == "name an IPv4 address of the node: nodes.n1.address"

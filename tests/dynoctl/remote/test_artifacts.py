@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dyno_node import pack
 from dynoctl.errors import Exit, UsageError
 from dynoctl.remote.artifacts import Artifacts, archive, digest
 
@@ -34,13 +35,13 @@ def test_the_node_program_runs_as_it_is_sent(tmp_path: Path) -> None:
     program = artifacts.node_program
     content = artifacts.content(program)
     assert (len(content), program.mode, program.archive) == (program.size_bytes, 0o700, False)
-    assert program.place == f"node-{digest(content)}.pyz"
+    assert program.place == f"node-{pack.digest()}.pyz"
     path = tmp_path / program.place
     path.write_bytes(content)
     done = subprocess.run(
-        [sys.executable, "-I", str(path), "look"], input=b'{"units": []}', capture_output=True, check=True
+        [sys.executable, "-I", str(path), "watch"], input=b'{"units": []}', capture_output=True, check=True
     )
-    assert json.loads(done.stdout)["units"] == {}
+    assert json.loads(done.stdout)["reason"] == "ready"
 
 
 def test_the_runtime_is_sent_with_its_requirements_and_without_what_was_compiled() -> None:

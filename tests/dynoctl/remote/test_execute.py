@@ -15,13 +15,15 @@ from dynoctl.plan.steps import (
     Phase,
     PhaseName,
     Plan,
+    ProveGone,
+    PurgeServices,
     Push,
     RemoveCluster,
     StartUnit,
     StopUnit,
     UnitSpec,
 )
-from dynoctl.remote.execute import Events, execute, failures
+from dynoctl.remote.execute import Events, execute
 from tests.dynoctl.remote.nodes import answering, asked, fails, fleet, hosts, means, refusing, verb
 
 
@@ -76,12 +78,9 @@ def test_phases_come_one_after_the_other_and_steps_in_the_order_of_their_node() 
         ("n2", "start a-0", None),
     ]
     assert len(asked(made["n1"])) == 2  # one exec a phase, whatever the number of steps
-    assert [action["do"] for action in asked(made["n1"])[1]["actions"]] == [
-        "write",
-        "start",
-        "write",
-        "start",
-    ]
+    # Units that start are neighbours: the node program starts them side by side.
+    dos = [action["do"] for action in asked(made["n1"])[1]["actions"]]
+    assert dos == ["write", "write", "start", "start"]
     assert asked(made["n1"])[0]["root"] == "/r"
 
 
@@ -183,20 +182,56 @@ def test_one_failing_node_stops_before_the_next_phase_and_the_others_finish_thei
     assert len(asked(made["n2"])) == 1
 
 
-def test_go_on_leaves_out_the_node_that_failed_and_names_it_once() -> None:
+def test_go_on_carries_out_what_comes_after_a_refusal() -> None:
+    """A worker that does not stop keeps no service up; whether all is gone is for the proof to say."""
     made = hosts("n1", "n2")
-    answering(made["n1"], "apply", refusing(0, error="no"))
+    stuck: list[Any] = [{"action": 0, "ok": False, "error": "no"}, {"action": 1, "ok": True, "took_s": 0.25}]
+    answers = iter((stuck, [{"action": 0, "ok": True}, {"action": 1, "ok": True}]))
+    answering(made["n1"], "apply", lambda request: next(answers))
     whole = plan(
-        stop=(stop("n1", "a-0"), stop("n2", "a-0")),
-        remove=(RemoveCluster("n1", "w", "/r/x"), RemoveCluster("n2", "w", "/r/x")),
+        stop=(stop("n1", "a-0"), stop("n1", "b-0"), stop("n2", "a-0")),
+        remove=(
+            ProveGone("n1", "w", "c", ()),
+            RemoveCluster("n1", "w", "/r/x"),
+            RemoveCluster("n2", "w", "/r/x"),
+        ),
     )
     results = execute(whole, fleet(made, window=1), means("n1", "n2"), Events(), go_on=True)
     assert [(result.node, result.title, result.error) for result in results] == [
         ("n1", "stop a-0", "n1: cannot stop a-0: no"),
+        ("n1", "stop b-0", None),
         ("n2", "stop a-0", None),
+        ("n1", "prove that nothing is left", None),
+        ("n1", "remove its folder", None),
         ("n2", "remove its folder", None),
     ]
-    assert [result.node for result in failures(results)] == ["n1"]
+    assert results[1].seconds == 0.25
+
+
+def test_go_on_keeps_the_folder_that_a_later_run_needs() -> None:
+    made = hosts("n1")
+    away: list[Any] = [{"action": 0, "ok": False, "error": "etcd is away"}]
+    answers = iter((away, [{"action": 0, "ok": True}]))
+    answering(made["n1"], "apply", lambda request: next(answers))
+    whole = plan(
+        stop=(PurgeServices("n1", "w", "python", "/code", "/settings.json", ("etcd",)),),
+        remove=(ProveGone("n1", "w", "c", ()), RemoveCluster("n1", "w", "/r/x")),
+    )
+    results = execute(whole, fleet(made), means("n1"), Events(), go_on=True)
+    title = "delete what this cluster keeps in the existing etcd"
+    assert [(result.title, result.error) for result in results] == [
+        (title, f"n1: cannot {title}: etcd is away"),
+        ("prove that nothing is left", None),
+    ]
+
+
+def test_all_that_is_refused_at_once_is_named() -> None:
+    both = [{"action": number, "ok": False, "error": f"no {number}"} for number in range(2)]
+    made = hosts("n1", apply=lambda request: both)
+    with pytest.raises(CommandFailed) as caught:
+        execute(plan(stop=(stop("n1", "a-0"), stop("n1", "b-0"))), fleet(made), means("n1"), Events())
+    assert str(caught.value) == "n1: cannot stop a-0: no 0"
+    assert caught.value.detail == ("and n1: cannot stop b-0: no 1",)
 
 
 def test_go_on_names_a_node_that_was_lost() -> None:

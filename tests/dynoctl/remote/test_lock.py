@@ -244,5 +244,5 @@ def test_this_process_is_known_to_live() -> None:
     assert pid == os.getpid()
     assert starttime > 0
     assert scope.endswith("]")
-    assert not lock._is_dead({"process": {"pid": pid, "starttime": starttime, "scope": scope}}, ME)
-    assert not lock._is_dead({}, ME)
+    assert not lock._is_dead({"process": {"pid": pid, "starttime": starttime, "scope": scope}})
+    assert not lock._is_dead({})

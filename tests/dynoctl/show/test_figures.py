@@ -48,6 +48,32 @@ def test_an_engine_without_times_of_tokens():
     assert list(figures_lines(found))[1] == "times          answer 3.0 ms p50, 1.5 s p99"
 
 
+def wish(now: int, wish: int, why: str) -> dict[str, object]:
+    return {"now": now, "wish": wish, "why": why}
+
+
+@pytest.mark.parametrize(
+    ("decode", "prefill", "line"),
+    [
+        (
+            wish(2, 1, "the KV load was 0 on average, below 0.5"),
+            wish(1, 1, "at the minimum"),
+            "would have 1 decode instead of 2, as the KV load was 0 on average, below 0.5",
+        ),
+        (wish(2, 2, ""), wish(1, 1, ""), "would keep 2 decode, 1 prefill"),
+        (wish(2, 2, ""), None, "would keep 2 decode"),
+    ],
+)
+def test_the_last_decision_of_the_planner(decode: object, prefill: object, line: str):
+    planned = {"at": "2026-01-31T12:00:00.250Z", "decision": {"decode": decode, "prefill": prefill}}
+    last = list(figures_lines(Figures(60.0, 3, 0.0, 0.0, 0, planned=planned)))[-1]
+    assert last == f"planner        {line} (2026-01-31T12:00:00.250Z; it only watches)"
+
+
+def test_a_decision_of_another_version_is_left_out():
+    assert len(list(figures_lines(Figures(60.0, 3, 0.0, 0.0, 0, planned={"wish": 1})))) == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.00042, "0.42 ms"), (0.0081, "8.1 ms"), (0.12, "120 ms"), (3.44, "3.4 s")]
 )

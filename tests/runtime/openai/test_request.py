@@ -108,11 +108,17 @@ def test_null_is_the_same_as_nothing():
 @pytest.mark.parametrize(
     ("body", "message", "param", "code"),
     [
-        (b"", "The body is not valid JSON: Input data was truncated.", None, "invalid_json"),
-        (b"{", "The body is not valid JSON: Input data was truncated.", None, "invalid_json"),
+        (b"", "The body is empty.", None, "invalid_json"),
+        (b"{", "The body is not valid JSON: it ends too early.", None, "invalid_json"),
         (
             b'{"model": x}',
-            "The body is not valid JSON: JSON is malformed: invalid character (byte 10).",
+            "The body is not valid JSON: invalid character (byte 10).",
+            None,
+            "invalid_json",
+        ),
+        (
+            b'{"model":"m","messages":[{"role":"user","content":"\\uD800"}]}',
+            "The body is not valid JSON: half of a surrogate pair stands alone.",
             None,
             "invalid_json",
         ),
@@ -164,7 +170,7 @@ def test_null_is_the_same_as_nothing():
         ),
         (
             chat(messages=[{"role": "user", "content": 5}]),
-            "Invalid value for 'messages[0].content': expected string or array or null, got an integer.",
+            "Invalid value for 'messages[0].content': expected a string, a list or null, got an integer.",
             "messages[0].content",
             "invalid_value",
         ),
@@ -176,7 +182,7 @@ def test_null_is_the_same_as_nothing():
         ),
         (
             chat(max_tokens=1.5),
-            "Invalid value for 'max_tokens': expected integer or null, got a number.",
+            "Invalid value for 'max_tokens': expected an integer or null, got a number.",
             "max_tokens",
             "invalid_value",
         ),
@@ -188,7 +194,7 @@ def test_null_is_the_same_as_nothing():
         ),
         (
             chat(temperature="hot"),
-            "Invalid value for 'temperature': expected number or null, got a string.",
+            "Invalid value for 'temperature': expected a number or null, got a string.",
             "temperature",
             "invalid_value",
         ),
@@ -283,7 +289,7 @@ def test_null_is_the_same_as_nothing():
             "continue_final_message",
             "invalid_value",
         ),
-        (chat(store=True), "Invalid value for 'store': not a known value: True.", "store", "invalid_value"),
+        (chat(store=True), "Invalid value for 'store': not a known value: true.", "store", "invalid_value"),
     ],
 )
 def test_chats_that_are_refused(body, message, param, code):

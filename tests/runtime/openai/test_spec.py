@@ -29,17 +29,14 @@ def validator(name: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("generate", [False, True])
-def test_it_is_valid(generate):
-    document = json.loads(openapi("1.2.3", generate=generate))
-    validate(document)
-    assert document["info"]["version"] == "1.2.3"
-    assert ("/generate" in document["paths"]) == generate
+def test_it_is_valid():
+    validate(DOCUMENT)
+    assert DOCUMENT["info"]["version"] == "1.2.3"
 
 
 def test_every_operation_has_a_name_of_its_own():
     names = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 11
 
 
 def test_answers_are_as_it_says():

@@ -207,7 +207,10 @@ def test_bad_requests_get_a_400_and_disturb_nobody(cluster: Cluster):
     )
     wrong = request(f"{front.url}/generate", None, {})
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
-    assert request(f"{front.url}/nothing", None, {}).json["error"]["message"] == "there is no /nothing"
+    assert (
+        request(f"{front.url}/nothing", None, {}).json["error"]["message"]
+        == "there is no /nothing; /openapi.json says what there is"
+    )
     umlauts = ask(front, "Grüße 🎉 \u0000")
     assert umlauts.json["worker_output"] == "Grüße 🎉 \u0000_GeneratedBy_NODE1"
     own = json.loads(urllib.request.urlopen(f"{front.url}/generate", b'{"prompt": "x"}', timeout=10).read())

@@ -28,10 +28,11 @@ def runtime(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("argv", [[], ["purge"], ["a", "b"]])
+@pytest.mark.parametrize("argv", [[], ["purge"], ["a", "b"], ["purge", "a", "redis"]])
 def test_usage(argv: list[str]):
     done = runtime(*argv)
-    usage = "usage: python -m dyno_runtime [purge] SETTINGS.json, or models SETTINGS.json WORDS\n"
+    ways = "SETTINGS.json, or purge SETTINGS.json [etcd] [nats], or models SETTINGS.json WORDS"
+    usage = f"usage: python -m dyno_runtime [ray] {ways}\n"
     assert (done.returncode, done.stderr) == (2, usage)
 
 

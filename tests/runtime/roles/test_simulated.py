@@ -108,7 +108,7 @@ class Member:
         self.around = Surroundings(
             settings, self.lease, self.address, self.peers, self.view, MemoryQueue(sim.broker, "hello"), rng, engine,
             asyncio.Event(), asyncio.Event(), asyncio.Event(), Live(settings), Names(),
-            Metering(settings, lambda: None),
+            Metering(settings, lambda: None), MemoryStore(sim.kv),
         )  # fmt: skip
         self.around.engine_ready.set()
         self.around.queue_clear.set()

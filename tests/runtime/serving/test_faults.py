@@ -131,6 +131,52 @@ def test_a_worker_may_serve_both_roles(mocks: Cluster):
     assert {one.json["usage"]["completion_tokens"] for one in told} == {9}
 
 
+def test_prompts_that_grow_are_prefilled_by_prefill_workers_and_decoded_by_the_others(mocks: Cluster):
+    """The reference's disaggregated case: each prompt is the one before and more."""
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    for node in ("node1", "node2"):
+        mocks.add(node, "decode")
+        mocks.add(node, "prefill")
+    mocks.ready()
+    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
+    told = [chat(front.url, "a few words more " * 8 * turn, max_tokens=5) for turn in range(1, 5)]
+    assert {one.headers["x-dyno-worker"] for one in told} <= {"node1/decode-0", "node2/decode-1"}
+    prefilled = {one.headers["x-dyno-prefill"] for one in told}
+    assert prefilled <= {"remote:node1/prefill-0", "remote:node2/prefill-1"}
+    # What the first of them left in the worker's cache is found again.
+    assert all(one.json["usage"]["prompt_tokens_details"]["cached_tokens"] > 100 for one in told[1:])
+
+
+def test_a_client_that_leaves_during_a_remote_prefill_frees_both_workers(mocks: Cluster):
+    mocks.disagg = Disagg(mode="always")
+    front = mocks.add("node1", "frontend", "processor", "router")
+    mocks.add("node1", "decode", args=SLOW)
+    steps = {"max_num_seqs": 16, "max_num_batched_tokens": 16}  # 0.3 s each
+    slow = {"speedup": 1, "prefill_tokens_per_s": 50, "prefill_slots": 1, **steps}
+    prefill = mocks.add("node2", "prefill", args=slow)
+    mocks.ready()
+    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
+    # One is computed for half a minute, the other one waits in the queue.
+    body = {"messages": messages("x" * 1500), "max_tokens": 50}
+    socks = [half_open(front, body) for _ in range(2)]
+    wait_for(lambda: prefill.log.count("pulled") == 2, "the first one is pulled")
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 2, "both are in flight")
+    for sock in socks:
+        sock.close()
+    wait_for(lambda: figures(front)[IN_FLIGHT] == 0, "nobody is in flight", 2)
+    wait_for(lambda: "gave up" in prefill.log, "the one that was computed is given up", 2)
+
+    def usage() -> float:
+        question = {"model": "mock-model", "messages": messages("hi")}
+        return float(post(front.url, "/debug/route", question).json["workers"][0]["usage"])
+
+    wait_for(lambda: usage() == 0, "decode's blocks are free", 2)
+    # The only slot would be taken for longer than anybody waits for a remote prefill.
+    after = chat(front.url, "again", max_tokens=1)
+    assert after.headers["x-dyno-prefill"] == "remote:node2/prefill-0"
+
+
 def test_each_model_has_its_own_prefill_workers(mocks: Cluster):
     mocks.disagg = Disagg(mode="always")
     front = mocks.add("node1", "frontend", "processor", "router")

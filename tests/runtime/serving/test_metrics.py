@@ -54,6 +54,7 @@ def test_every_role_shows_what_it_did_and_every_metric_is_shown_by_one(mocks: Cl
     processor, router, decode, prefill = (
         mocks.add("node1", role, metrics=own_port()) for role in ("processor", "router", "decode", "prefill")
     )
+    mocks.add("node1", "planner", metrics=own_port())
     mocks.ready()
     asked = {"x-dyno-prefill": "remote"}
     said = chat(front.url, LONG, headers=asked, max_tokens=20, ignore_eos=True, stream=True)

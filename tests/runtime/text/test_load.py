@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import threading
 from pathlib import Path
@@ -139,6 +140,39 @@ def test_a_text_that_fastokens_gives_up_on_is_encoded_all_the_same(folder_of):
     expected = one.encode("some text")
     one._fast = GivesUp()  # type: ignore[attr-defined]
     assert one.encode("some text") == expected
+
+
+@pytest.mark.parametrize(("kind", "form"), [("bpe", None), ("bpe", "NFC"), ("large", None), ("bytes", None)])
+def test_no_token_stands_for_more_than_the_longest(kind, form, model_of, folder_of, tmp_path):
+    if kind == "bytes":
+        tokenizer = load(None).tokenizer
+    elif form is None:
+        tokenizer = model_of(kind).tokenizer
+    else:
+        (tmp_path / "model").mkdir()
+        document = json.loads((folder_of(kind) / "tokenizer.json").read_text())
+        document["normalizer"] = {"type": form}
+        (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(document))
+        tokenizer = load(tmp_path / "model").tokenizer
+    longest = tokenizer.longest_chars
+    assert longest == {"bytes": 1, "large": 128, "bpe": 384 if form is None else 1536}[kind]
+    # Letters with two signs above them, which NFC makes one of; what is one token in most vocabularies.
+    for text in ("\u03b1\u0313\u0301\u0345" * 400, " " * 4096, "=" * 4096, *parity_corpus(["<think>", EOS])):
+        assert len(tokenizer.encode(text)) * longest >= len(text)
+
+
+@pytest.mark.parametrize("kind", ["fallback", "unigram", "wordpiece"])
+def test_where_a_text_may_lose_characters_nothing_is_said_of_it(kind, model_of):
+    assert model_of(kind).tokenizer.longest_chars == math.inf
+
+
+def test_an_added_token_that_swallows_spaces_is_one_of_any_length(tmp_path, folder_of):
+    document = json.loads((folder_of("bpe") / "tokenizer.json").read_text())
+    document["added_tokens"][-1]["lstrip"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    tokenizer = load(tmp_path).tokenizer
+    assert len(tokenizer.encode(" " * 10_000 + document["added_tokens"][-1]["content"])) < 10
+    assert tokenizer.longest_chars == math.inf
 
 
 def test_truncation_and_padding_of_the_file_are_not_used(tmp_path):

@@ -27,7 +27,6 @@ from dyno_runtime.engine.mock.scheduler import Scheduler
 from dyno_runtime.engine.mock.vocabulary import words_of
 from dyno_runtime.settings import Engine as EngineSettings
 from dyno_runtime.wire.kv import BlockHash
-from dyno_runtime.wire.sampling import Sampling
 
 # An event loop's timers are as fine as a millisecond.
 EARLY_S = 0.0006
@@ -36,7 +35,18 @@ EARLY_S = 0.0006
 class MockEngine:
     """See the module. Raises EngineError on args that it does not know."""
 
-    capabilities = frozenset(Sampling.__struct_fields__)
+    capabilities = frozenset(
+        {
+            "ignore_eos",
+            "logprobs",
+            "max_tokens",
+            "min_tokens",
+            "seed",
+            "stop_token_ids",
+            "temperature",
+            "top_p",
+        }
+    )
 
     def __init__(
         self, settings: EngineSettings, hash_blocks: HashBlocks, model_path: str | None = None

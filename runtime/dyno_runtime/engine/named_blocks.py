@@ -1,6 +1,6 @@
 """From an engine's own block hashes to ours, in the worker that runs the engine.
 
-In: what the engine says it stored and removed, by its hashes. Out: the same in a `Ledger`, by those of
+In: what the engine says it stored and removed, by its hashes. Out: the same to a `Keeper`, by those of
 `core.blocks`. Nobody needs to know how an engine hashes: it says which tokens a block holds, and which block
 came before.
 """
@@ -8,20 +8,34 @@ came before.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
-from dyno_runtime.core.blocks import block_hashes
-from dyno_runtime.core.kv_ledger import Ledger
+from dyno_runtime.engine.base import HashBlocks
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import Token
 
 
-class EngineBlocks:
+class Keeper(Protocol):
+    """Who wants to know; `core.kv_ledger.Ledger` is one."""
+
+    def stored(self, hashes: Iterable[BlockHash]) -> None:
+        """These are in the cache now."""
+
+    def removed(self, hashes: Iterable[BlockHash]) -> None:
+        """These are not any more."""
+
+    def cleared(self) -> None:
+        """The cache is empty."""
+
+
+class NamedBlocks:
     """See the module. As large as the engine's cache: what it removes is forgotten here, too."""
 
-    def __init__(self, ledger: Ledger, block_size: int) -> None:
+    def __init__(self, keeper: Keeper, block_size: int, hash_blocks: HashBlocks) -> None:
         self.orphans = 0  # blocks without a name, because the block before them is unknown
-        self._ledger = ledger
+        self._keeper = keeper
         self._block_size = block_size
+        self._hash_blocks = hash_blocks
         self._names: dict[Hashable, BlockHash] = {}
         self._copies: dict[BlockHash, int] = {}
 
@@ -42,11 +56,11 @@ class EngineBlocks:
         if parent is None:
             self.orphans += len(blocks)
             return
-        for block, name in zip(blocks, block_hashes(tokens, self._block_size, parent), strict=True):
+        for block, name in zip(blocks, self._hash_blocks(tokens, self._block_size, parent), strict=True):
             if block not in self._names:
                 self._names[block] = name
                 self._copies[name] = self._copies.get(name, 0) + 1
-                self._ledger.stored([name])
+                self._keeper.stored([name])
 
     def removed(self, blocks: Iterable[Hashable]) -> None:
         """The engine does not hold these any more; what it never named is ignored."""
@@ -57,10 +71,10 @@ class EngineBlocks:
             self._copies[name] -= 1
             if not self._copies[name]:
                 del self._copies[name]
-                self._ledger.removed([name])
+                self._keeper.removed([name])
 
     def cleared(self) -> None:
         """The engine holds nothing."""
         self._names.clear()
         self._copies.clear()
-        self._ledger.cleared()
+        self._keeper.cleared()

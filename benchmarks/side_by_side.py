@@ -1,0 +1,181 @@
+"""This runtime beside other serving routers: all are up at once and take turns, so that ratios can be trusted.
+
+In: a folder with the peers' virtual environments (see `benchmarks.peers`). Out: tables of medians over the rounds,
+and how the runtime compares. Prompts, load generator, machine and the 129,000-entry tokenizer are the same for all:
+
+    .venv/bin/python -m benchmarks.side_by_side ~/.cache/peers [--rounds 3] [--seconds 2] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.mocks import MODEL, Mocks, mocks
+from benchmarks.peers import direct, peer, present
+from benchmarks.report import table
+from benchmarks.serve import Scenario, front_us, measured
+from tests.models import make_model
+
+OURS, TWO, DIRECT = "dyno_runtime", "dyno_runtime, 2 frontends", "direct"
+WORKERS = 2
+ONE_TOKEN = Scenario("1 token", 32, 32, 1, False)
+LONG = Scenario("1 token, 1,024 words", 32, 1024, 1, False)
+FEW = Scenario("128 tokens streamed", 8, 32, 128, True)
+MANY = Scenario("128 tokens streamed", 32, 32, 128, True)
+FIRST = Scenario("first token, 32 words", 1, 32, 8, True)
+FIRST_LONG = Scenario("first token, 2,000 words", 1, 2000, 8, True)
+SCENARIOS = (ONE_TOKEN, LONG, FEW, MANY, FIRST, FIRST_LONG)
+
+KINDS = ("dynamo", "vllm-router", "sglang-router")
+
+Got = dict[tuple[str, Scenario], list[dict[str, Any]]]
+
+
+def median(runs: Sequence[dict[str, Any]], what: str) -> float:
+    """Of one figure, over the rounds."""
+    return float(statistics.median(one[what] for one in runs))
+
+
+def cpu_us(runs: Sequence[dict[str, Any]], unit: str) -> tuple[float, float]:
+    """Medians of the CPU of frontends, processors and routers, and of all with the workers."""
+    each = [one[f"cpu_us_per_{unit}"] for one in runs]
+    return statistics.median(map(front_us, each)), statistics.median(sum(one.values()) for one in each)
+
+
+def requests(got: Got, names: Sequence[str], scenario: Scenario) -> str:
+    """Requests of one token."""
+    rows = []
+    for name in names:
+        runs = got[name, scenario]
+        front, whole = cpu_us(runs, "request")
+        rows.append(
+            [
+                name,
+                f"{median(runs, 'requests_per_s'):,.0f}",
+                f"{median(runs, 'first_p50_ms'):.2f}",
+                f"{median(runs, 'first_p99_ms'):.2f}",
+                f"{front:.0f}",
+                f"{whole:.0f}",
+            ]
+        )
+    return table(["", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "with workers"], rows)
+
+
+def tokens(got: Got, names: Sequence[str], scenario: Scenario) -> str:
+    """Streams of many tokens."""
+    rows = []
+    for name in names:
+        runs = got[name, scenario]
+        front, whole = cpu_us(runs, "token")
+        rows.append(
+            [
+                name,
+                f"{median(runs, 'tokens_per_s'):,.0f}",
+                f"{median(runs, 'first_p50_ms'):.2f}",
+                f"{median(runs, 'first_p99_ms'):.2f}",
+                f"{front:.2f}",
+                f"{whole:.2f}",
+                f"{median(runs, 'tokens_per_event'):.1f}",
+            ]
+        )
+    headings = ["", "tok/s", "TTFT p50 ms", "p99", "CPU µs/token", "with workers", "tokens/event"]
+    return table(headings, rows)
+
+
+def first(got: Got, names: Sequence[str], scenario: Scenario) -> str:
+    """The time to the first token, and how much of it is not the engine's and the client's own."""
+    rows = []
+    for name in names:
+        runs = got[name, scenario]
+        pairs = zip(runs, got[DIRECT, scenario], strict=True)
+        above = statistics.median(one["first_p50_ms"] - base["first_p50_ms"] for one, base in pairs)
+        p50, p99 = median(runs, "first_p50_ms"), median(runs, "first_p99_ms")
+        rows.append([name, f"{p50:.2f}", f"{above:.2f}", f"{p99:.2f}", f"{p99 / p50:.1f}"])
+    return table(["", "TTFT p50 ms", "above direct", "p99", "p99 / p50"], rows)
+
+
+def ratios(got: Got, names: Sequence[str]) -> str:
+    """The runtime against the best of each kind."""
+    rows = []
+    for scenario, what, unit in (
+        (ONE_TOKEN, "requests_per_s", "req/s"),
+        (LONG, "requests_per_s", "req/s"),
+        (FEW, "tokens_per_s", "tok/s"),
+        (MANY, "tokens_per_s", "tok/s"),
+    ):
+        for own in (OURS, TWO):
+            ours = median(got[own, scenario], what)
+            row = [own, f"{scenario.name}, {scenario.clients} clients, {unit}"]
+            for kind in KINDS:
+                rates = [median(got[name, scenario], what) for name in names if name.startswith(kind)]
+                row.append(f"{ours / max(rates):.1f}" if rates else "–")
+            rows.append(row)
+    return table(["", "", *(f"× {kind}'s best" for kind in KINDS)], rows)
+
+
+def report(got: Got, names: Sequence[str]) -> str:
+    """All tables."""
+    parts = []
+    for scenario in SCENARIOS:
+        kind = requests if scenario.tokens == 1 else first if scenario.clients == 1 else tokens
+        parts += [f"{scenario.name}, {scenario.clients} clients:", kind(got, names, scenario)]
+    parts += ["This runtime, in multiples:", ratios(got, names)]
+    return "\n\n".join(parts)
+
+
+def rounds(targets: dict[str, Mocks], given: argparse.Namespace) -> Got:
+    """Everybody, in turns."""
+    got: Got = {}
+    for number in range(given.rounds):
+        for scenario in SCENARIOS:
+            for name, target in targets.items():
+                one = measured(target, MODEL, scenario, given.seconds)
+                got.setdefault((name, scenario), []).append(one)
+                if given.json:
+                    line = {"at": int(time.time()), "round": number, "target": name, **one}
+                    with given.json.open("a") as out:
+                        out.write(json.dumps(line) + "\n")
+    return got
+
+
+def main() -> int:
+    """Start all, measure, print, stop all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("peers", type=Path, help="the folder with their virtual environments")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each scenario of each")
+    parser.add_argument("--only", default="", help="peers whose name matches; the others are not started")
+    parser.add_argument("--json", type=Path, help="append a line here for each measurement")
+    given = parser.parse_args()
+    with contextlib.ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        # Dynamo reads the token's name, and not the object that others write.
+        model = make_model(folder / "model", "large", eos_token="<｜end▁of▁sentence｜>")
+        args = {"speedup": "inf", "kv_blocks": 65536}
+        targets = {
+            OURS: running.enter_context(mocks(WORKERS, args, str(model))),
+            TWO: running.enter_context(mocks(WORKERS, args, str(model), frontends=2)),
+            DIRECT: running.enter_context(direct(folder / DIRECT)),
+        }
+        for one in present(given.peers.expanduser()):
+            if re.search(given.only, one.name):
+                started = peer(one, given.peers.expanduser(), folder / one.name, model, WORKERS)
+                targets[one.name] = running.enter_context(started)
+        print(report(rounds(targets, given), list(targets)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
