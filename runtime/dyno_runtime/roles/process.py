@@ -7,7 +7,6 @@ anywhere in their own start; nothing here waits for them.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -39,6 +38,7 @@ from dyno_runtime.roles.planner import Planner
 from dyno_runtime.roles.prefill import Prefill
 from dyno_runtime.roles.processor import Processor
 from dyno_runtime.roles.router import Router
+from dyno_runtime.roles.settling import settle
 from dyno_runtime.roles.standing import Standing
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Instance, Measure
@@ -56,7 +56,6 @@ PARTS: dict[str, type[Part]] = {
 }
 WITH_ENGINE = frozenset({"decode", "prefill"})
 WITH_TEXT = frozenset({"frontend", "processor"})
-GC_THRESHOLD = (20_000, 20, 20)
 
 
 class Process:
@@ -155,10 +154,7 @@ class Process:
         # After the ports and the registry are under way: its import costs a tenth of a second.
         self._queue.start()
         self._changed()
-        gc.collect()
-        gc.freeze()
-        # Requests leave no circles behind, so there is little to find.
-        gc.set_threshold(*GC_THRESHOLD)
+        settle()
 
     def _watch_keys(self) -> None:
         """What may change while the cluster runs: names of models, and the settings that are live."""
