@@ -127,13 +127,21 @@ class Member:
         for part in self.parts:
             await part.start()
             self.tasks.append(asyncio.create_task(part.run()))
+        self.announce()
+        self.registry.start()
+
+    def announce(self) -> None:
+        terms = getattr(self.engine, "terms", {})
         self.registry.announce(
             *(
-                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello", block_size=16)
+                Instance(
+                    *(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello"),
+                    block_size=16,
+                    terms=terms,
+                )
                 for p in self.parts
             )
         )
-        self.registry.start()
 
     def crash(self) -> None:
         """Gone without a goodbye: its connections break and its lease runs out."""
