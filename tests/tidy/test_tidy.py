@@ -22,6 +22,9 @@ PAUSES = {
     "node/dyno_node/start.py": "a lock that another process holds cannot be waited for with a deadline",
     "node/dyno_node/stop.py": "a lock that another process holds cannot be waited for with a deadline",
     "runtime/dyno_runtime/engine/vllm/engine.py": "vLLM tells by a flag that a child has died",
+    "runtime/dyno_runtime/engine/vllm/ranks.py": "vLLM's children are asked whether they live",
+    "runtime/dyno_runtime/roles/ray_node.py": "a port on another node does not tell when it opens",
+    "runtime/dyno_runtime/roles/ray_view.py": "Ray does not tell when a node has come or gone",
     "runtime/dyno_runtime/roles/prefill.py": "no waits: how often a claim is prolonged, and the queue looked at",
     "runtime/dyno_runtime/roles/prefilling.py": "three things of different kinds that must all be there",
     "runtime/dyno_runtime/roles/process.py": "what is in flight is counted by the roles, each for itself",
@@ -49,7 +52,12 @@ IMPURE_MODULES = {
 }
 
 # Modules that nothing imports, because they are where a program begins.
-ENTRIES = {"dynoctl.__main__", "dyno_node.__main__", "dyno_runtime.__main__"}
+ENTRIES = {
+    "dynoctl.__main__",
+    "dyno_node.__main__",
+    "dyno_runtime.__main__",
+    "dyno_runtime.roles.ray_view",  # a program of its own
+}
 
 # Written in parts, so that this file does not find itself.
 LEFTOVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK", "breakpoint" + "()", "pdb." + "set_trace")
