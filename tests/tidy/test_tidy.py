@@ -53,7 +53,12 @@ IMPURE_MODULES = {
 }
 
 # Modules that nothing imports, because they are where a program begins.
-ENTRIES = {"dynoctl.__main__", "dyno_node.__main__", "dyno_runtime.__main__", "dyno_runtime.roles.ray_view"}
+ENTRIES = {
+    "dynoctl.__main__",
+    "dyno_node.__main__",
+    "dyno_runtime.__main__",
+    "dyno_runtime.roles.ray_view",  # a program of its own
+}
 
 # Written in parts, so that this file does not find itself.
 LEFTOVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK", "breakpoint" + "()", "pdb." + "set_trace")
