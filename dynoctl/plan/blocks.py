@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dynoctl.plan.site import Site
+from dynoctl.plan.spans import ray_folder
 from dynoctl.plan.steps import UnitSpec
 
+RAY_FOLDER = (
+    41  # longest, as Ray puts up to 66 characters behind it for a socket, whose name may have 107 bytes
+)
 FREE_BYTES = 500_000_000  # the environment takes about 150 MB, and a log must have room
 PYTHON = (3, 11)
 
@@ -32,6 +36,7 @@ def obstacles(sites: Mapping[str, Site], specs: tuple[UnitSpec, ...]) -> tuple[O
         found.extend(_disk(site))
         found.extend(_machine(site, mine))
         found.extend(_ports(site, mine))
+        found.extend(_sockets(site, mine))
     return tuple(found)
 
 
@@ -97,3 +102,16 @@ def _ports(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
                     if not site.is_local
                     else f"ss -ltnp 'sport = :{port}'",
                 )
+
+
+def _sockets(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
+    """Ray's sockets lie in our root, which may be too long a path for them."""
+    unit = next((spec.name for spec in specs if "ray" in spec.roles), None)
+    if site.seen is None or unit is None:
+        return
+    room = RAY_FOLDER - len(ray_folder("", site.cluster, site.node, unit).encode())
+    if len(site.root.encode()) > room:
+        yield Obstacle(
+            f"{site.node}: {site.root} is too long a path for Ray, which keeps sockets in it; {room} bytes would do",
+            f"move it: nodes.{site.node}.state_dir",
+        )

@@ -86,6 +86,11 @@ def _ray_head(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoi
     return runtime.Endpoint(host=site.address, port=port)
 
 
+def is_ray(unit: str) -> bool:
+    """Whether a unit is a node of a Ray cluster, by its name: no role is called so."""
+    return unit.startswith("ray-")
+
+
 def ray_env(process: Process, sites: Mapping[str, Site]) -> dict[str, str]:
     """How the process of a worker on Ray finds its Ray cluster."""
     first = process.placements[0]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dynoctl.plan.manifest import roles_of
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.results import SERVICES
-from dynoctl.plan.spans import ray_folder
+from dynoctl.plan.spans import is_ray, ray_folder
 from dynoctl.plan.steps import (
     Artifact,
     Phase,
@@ -61,8 +61,8 @@ def _is_service(seen: NodeSeen, unit: str) -> bool:
     return roles_of(seen, unit)[0] in SERVICES
 
 
-def _is_ray(seen: NodeSeen, unit: str) -> bool:
-    return "ray" in roles_of(seen, unit)
+def _is_ray(_: NodeSeen, unit: str) -> bool:
+    return is_ray(unit)
 
 
 def _is_frontend(seen: NodeSeen, unit: str) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dyno_runtime import settings as runtime
+from dynoctl.errors import Blocked
+from dynoctl.plan.observed import Observed
 from dynoctl.plan.steps import Phase, StartUnit, StopUnit, UnitSpec
-from tests.dynoctl.plan.world import change, planned, starts, stops, topology, up
+from tests.dynoctl.plan.world import change, empty, planned, starts, stops, topology, up
 
 HEAD = "name: c\nmodel: {id: m}\nengine: {kind: mock}\n"
 NODES = """\
@@ -132,5 +136,37 @@ def test_a_process_that_failed_is_started_again_without_touching_a_head_that_wai
 
 def test_what_stands_on_ray_is_stopped_before_it() -> None:
     plan = planned(topology(RAY.replace("tp: 4", "tp: 8")), up(topology(RAY)))
-    order = [f"{step.node}/{step.unit}" for step in plan.phase("stop").steps if isinstance(step, StopUnit)]
-    assert order == ["n1/decode-0", "n1/ray-decode-0", "n2/ray-decode-0"]
+    order = {
+        phase.name: [f"{step.node}/{step.unit}" for step in phase.steps if isinstance(step, StopUnit)]
+        for phase in plan.phases
+    }
+    names = list(order)
+    assert names.index("stop") < names.index("stop-ray") < names.index("ray")
+    assert (order["stop"], order["stop-ray"]) == (["n1/decode-0"], ["n1/ray-decode-0", "n2/ray-decode-0"])
+
+
+def test_a_ray_cluster_that_leaves_the_file_is_stopped_with_its_session() -> None:
+    wanted = topology(written("{node: n1}"))
+    plan = planned(wanted, up(topology(RAY)))
+    found = [(step.node, step.title) for step in plan.phase("stop-ray").steps if step.node == "n3"]
+    assert found == [
+        ("n3", "stop ray-decode-1 and forget it"),
+        ("n3", "remove the session of ray-decode-1"),
+    ]
+    assert "n3" not in {step.node for step in plan.phase("stop").steps}
+
+
+def test_a_root_that_is_too_long_for_the_sockets_of_ray_is_refused() -> None:
+    root = "/mnt/shared/people/of/the/cluster/.dynoctl"
+    seen = Observed({node: empty(node, root=root if node == "n3" else "/r") for node in ("n1", "n2", "n3")})
+    with pytest.raises(Blocked) as found:
+        planned(topology(RAY), seen)
+    why = f"n3: {root} is too long a path for Ray, which keeps sockets in it; 28 bytes would do"
+    assert (found.value.detail, found.value.next) == ((why,), "move it: nodes.n3.state_dir")
+    planned(topology(MP), seen)
+
+
+def test_data_parallel_replicas_on_other_nodes_are_handed_their_part_at_a_port_of_the_head() -> None:
+    found = specs(written("[{span: [n1, n2], dp: 2, tp: 2}, {node: n1, dp: 2}]"))
+    ports = {name: settings(spec).parallel.dp_port for name, spec in found.items() if "decode" in name}
+    assert ports == {"n1/decode-0": 8350, "n2/decode-0-rank1": 8350, "n1/decode-1": None}

@@ -29,6 +29,7 @@ from dyno_runtime.engine.vllm.arguments import plain, words_of
 from dyno_runtime.engine.vllm.kv_listener import KvAccount, KvListener
 from dyno_runtime.engine.vllm.library import Library, executor, load_library, prepare_environment
 from dyno_runtime.engine.vllm.sampling import CAPABILITIES, logprobs_of, sampling_arguments
+from dyno_runtime.engine.vllm.spread import spread_args
 from dyno_runtime.engine.vllm.tally import Tally
 from dyno_runtime.engine.vllm.terms import terms_of
 from dyno_runtime.engine.vllm.transfer import PREFILL_PARAMS, handed_over, transfer_config
@@ -52,7 +53,7 @@ class VllmEngine:
         self.capabilities = CAPABILITIES | _by_arguments(settings)
         self._settings = settings
         self._account = KvAccount(settings.engine.block_size, hash_blocks)
-        self._tally = Tally()
+        self._tally = Tally(sends="prefill" in settings.roles)
         self._listener: KvListener | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._library: Library | None = None
@@ -95,6 +96,7 @@ class VllmEngine:
         library = self._library = load_library()
         more = {
             "distributed_executor_backend": executor(settings),
+            **spread_args(settings.parallel),
             "kv_transfer_config": transfer_config(settings, uuid4().hex),
             "kv_events_config": self._listener.config if self._listener is not None else None,
         }

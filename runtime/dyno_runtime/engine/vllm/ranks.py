@@ -10,11 +10,13 @@ import asyncio
 import importlib
 import logging
 from typing import Any, Protocol
+from uuid import uuid4
 
 from dyno_runtime.engine.base import EngineError
 from dyno_runtime.engine.vllm.arguments import words_of
 from dyno_runtime.engine.vllm.library import load_library, prepare_environment
 from dyno_runtime.engine.vllm.spread import spread_args
+from dyno_runtime.engine.vllm.transfer import transfer_config
 from dyno_runtime.settings import ProcessSettings
 
 log = logging.getLogger("dyno.vllm")
@@ -47,7 +49,11 @@ class VllmRank:
         settings = self._settings
         prepare_environment(settings)
         library = load_library()
-        words = words_of(settings, library.option_names(), spread_args(settings.parallel))
+        more = {
+            **spread_args(settings.parallel),
+            "kv_transfer_config": transfer_config(settings, uuid4().hex),
+        }
+        words = words_of(settings, library.option_names(), more)
         arguments = library.engine_arguments(words, {"enable_log_requests": False})
         try:
             config = arguments.create_engine_config(headless=True)

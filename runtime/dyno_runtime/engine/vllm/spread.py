@@ -1,7 +1,6 @@
-"""How one vLLM engine is spread over GPUs and nodes, in vLLM's own arguments.
+"""How one vLLM engine is spread over nodes, in vLLM's own arguments.
 
-In: `Parallel` settings. Out: arguments of vLLM's engine; what is vLLM's default anyway is left out, so that an engine
-of one GPU is asked for nothing.
+In: `Parallel` settings. Out: arguments of vLLM's engine beside its sizes; none for an engine of one node without Ray.
 """
 
 from __future__ import annotations
@@ -13,25 +12,20 @@ from dyno_runtime.settings import Parallel
 
 def spread_args(parallel: Parallel) -> dict[str, Any]:
     """The arguments, by their names in Python. The same for every rank of a worker but `node_rank`."""
-    sizes = {
-        "tensor_parallel_size": parallel.tp,
-        "pipeline_parallel_size": parallel.pp,
-        "data_parallel_size": parallel.dp,
-    }
-    args: dict[str, Any] = {name: size for name, size in sizes.items() if size > 1}
     if parallel.executor == "ray":
-        args |= _on_ray(parallel)
-    elif parallel.nodes > 1 and parallel.head is not None:
-        args |= {
-            "distributed_executor_backend": "mp",
-            "nnodes": parallel.nodes,
-            "node_rank": parallel.rank,
-            "master_addr": parallel.head.host,
-            "master_port": parallel.head.port,
-        }
-        if parallel.dp > 1 and parallel.dp_port is not None:
-            # The address is the master's, and how many replicas a node has follows from the sizes.
-            args["data_parallel_rpc_port"] = parallel.dp_port
+        return _on_ray(parallel)
+    if parallel.nodes == 1 or parallel.head is None:
+        return {}
+    args: dict[str, Any] = {
+        "distributed_executor_backend": "mp",
+        "nnodes": parallel.nodes,
+        "node_rank": parallel.rank,
+        "master_addr": parallel.head.host,
+        "master_port": parallel.head.port,
+    }
+    if parallel.dp > 1 and parallel.dp_port is not None:
+        # The address is the master's, and how many replicas a node has follows from the sizes.
+        args["data_parallel_rpc_port"] = parallel.dp_port
     return args
 
 
