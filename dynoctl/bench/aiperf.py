@@ -7,7 +7,7 @@ In: a load. Out: argv. And from `profile_export.jsonl` (a line a request, those 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,23 @@ def goodput(load: Load) -> list[str]:
     return ["--goodput", " ".join(said)] if said else []
 
 
+def with_extra(words: list[str], extra: Sequence[str]) -> list[str]:
+    """The command with a person's own arguments behind it; an option of ours that is given again gives way, since
+    aiperf takes none twice. `--extra-inputs` may well be given several times."""
+    again = {word.partition("=")[0] for word in extra if word.startswith("--")} - {"--extra-inputs"}
+    kept: list[str] = []
+    skips = False
+    for word in words:
+        if word in again:
+            skips = True
+        elif skips and not word.startswith("--"):
+            skips = False
+        else:
+            skips = False
+            kept.append(word)
+    return [*kept, *extra]
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What a tool's files say. The window is that of the measured requests, by the wall clock."""
@@ -127,7 +144,7 @@ def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
     spreads = {name: _spread(values[word]) for name, word in SPREADS.items()}
     tokens_per_s = float(values["output_token_throughput"]["avg"])
-    good = values.get("goodput")
+    good = values.get("goodput", values.get("request_goodput"))
     return msgspec.structs.replace(
         own,
         **spreads,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +16,7 @@ from dynoctl.bench.record import Tool
 from dynoctl.bench.samples import metrics
 from dynoctl.errors import UsageError
 from dynoctl.probe.bench.generator import Generator, Outcome
+from dynoctl.probe.bench.interrupts import Interrupts, interrupts
 from dynoctl.probe.bench.orders import Envelope, Orders, Replay, Synthetic
 from dynoctl.probe.bench.tool import Job, Measured, OnProgress
 from dynoctl.probe.bench.trace import read
@@ -42,13 +42,14 @@ class Builtin:
                 f"builtin takes no arguments of its own: {' '.join(job.extra)}", next="--tool aiperf"
             )
         url = urlsplit(job.url)
-        orders = self._orders(job, url)
-        gc.collect()
-        gc.disable()  # a pause of the client would be a pause of the server in the figures
-        try:
-            outcome = uvloop.run(_run(job, url, orders, on_progress))
-        finally:
-            gc.enable()
+        with interrupts() as interrupted:
+            orders = self._orders(job, url)
+            gc.collect()
+            gc.disable()  # a pause of the client would be a pause of the server in the figures
+            try:
+                outcome = uvloop.run(_run(job, url, orders, on_progress, interrupted))
+            finally:
+                gc.enable()
         return Measured(
             samples=outcome.samples,
             metrics=metrics(outcome.samples, outcome.duration_s, job.load.slo, job.gpus),
@@ -70,7 +71,10 @@ def writer_of(tokenizer: Path | None) -> Writer:
     return ByteWriter() if tokenizer is None else TokenWriter(tokenizer)
 
 
-async def _run(job: Job, url: SplitResult, orders: Orders, on_progress: OnProgress) -> Outcome:
+async def _run(
+    job: Job, url: SplitResult, orders: Orders, on_progress: OnProgress, interrupted: Interrupts
+) -> Outcome:
     generator = Generator(url, orders, job.load, on_progress, job.silence_s)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, generator.stop)
+    loop = asyncio.get_running_loop()
+    interrupted.then(lambda: loop.call_soon_threadsafe(generator.stop))
     return await generator.run()

@@ -44,7 +44,7 @@ class External:
         """Run it and read its files."""
         job = replace(job, tokenizer=job.tokenizer or byte_folder(self.tokenizers))
         warm_errors = self.warm_up(job, on_progress)
-        command = [*self.command(job), *job.extra]
+        command = aiperf.with_extra(self.command(job), job.extra)
         sign = Signs(job, self.done, on_progress)
         ended = run(command, job.folder, self.variables(), sign, job.silence_s)
         try:

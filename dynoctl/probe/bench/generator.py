@@ -7,6 +7,7 @@ then the requests that count. `stop` ends it where it is: what is under way is g
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import time
@@ -186,8 +187,7 @@ class Generator:
             async with asyncio.timeout(CONNECT_S):
                 await self._loop.create_connection(lambda: line, host, port, ssl=secure or None)
         except (OSError, TimeoutError) as error:
-            late = isinstance(error, TimeoutError)
-            why = f"none for {CONNECT_S:g} s" if late else getattr(error, "strerror", None) or str(error)
+            why = f"none for {CONNECT_S:g} s" if isinstance(error, TimeoutError) else words(error)
             now_s = time.perf_counter()
             failed = Sample(
                 started_s - self._phase.start_s,
@@ -270,6 +270,11 @@ class Generator:
             for line in [line for line in self._lines if line.busy and line.last_s < oldest_s]:
                 line.end(f"no answer for {self._silence_s:g} s")
             await asyncio.sleep(TICK_S)
+
+
+def words(error: OSError) -> str:
+    """Why, in words that do not depend on the event loop."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def sample_of(line: Line, start_s: float) -> Sample:

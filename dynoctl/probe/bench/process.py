@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynoctl.errors import DynoctlError
+from dynoctl.probe.bench.interrupts import Interrupts, interrupts
 from dynoctl.probe.bench.store import writing
 
 LOOK_S = 0.25
@@ -57,7 +58,8 @@ def run(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         log = (folder / LOG).open("wb")
-    with log:
+    ended = Ended(0)
+    with log, interrupts() as pressed:
         try:
             process = subprocess.Popen(
                 command,
@@ -69,12 +71,8 @@ def run(
             )
         except OSError as error:
             raise DynoctlError(f"{command[0]} cannot be run: {error.strerror}") from None
-        ended = Ended(0)
         try:
-            _watch(process, ended, signs, silence_s)
-        except KeyboardInterrupt:
-            ended.interrupted = True
-            _end(process, signal.SIGINT)
+            _watch(process, ended, signs, silence_s, pressed)
         except BaseException:
             _end(process, signal.SIGKILL)
             raise
@@ -83,12 +81,20 @@ def run(
 
 
 def _watch(
-    process: subprocess.Popen[bytes], ended: Ended, signs: Callable[[], object], silence_s: float
+    process: subprocess.Popen[bytes],
+    ended: Ended,
+    signs: Callable[[], object],
+    silence_s: float,
+    pressed: Interrupts,
 ) -> None:
     before, since_s = signs(), time.monotonic()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_S)
+            return
+        if pressed.pressed:
+            ended.interrupted = True
+            _end(process, signal.SIGINT)
             return
         ended.cpu.append((time.time_ns(), cpu_s(process.pid)))
         now = signs()

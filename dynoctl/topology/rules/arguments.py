@@ -66,6 +66,7 @@ MOCK_FAULTS: Mapping[str, Check] = {
     "hang": YES_OR_NO,
     "slow": RATE,
     "fail_every": EVERY,
+    "silent_every": EVERY,
     "reject_every": EVERY,
     "fail_transfer_every": EVERY,
     "drop_kv_every": EVERY,

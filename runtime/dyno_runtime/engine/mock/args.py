@@ -26,6 +26,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hang: bool = False  # no steps and no transfers, but it still answers
     slow: Rate = 1.0  # steps and transfers take this many times as long
     fail_every: Every = 0  # requests end in an error instead of a first token
+    silent_every: Every = 0  # answers that end without a token
     reject_every: Every = 0  # requests are refused as if the queue were full
     fail_transfer_every: Every = 0
     drop_kv_every: Every = 0  # batches of KV events that nobody hears of

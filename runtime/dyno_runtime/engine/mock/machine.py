@@ -115,6 +115,7 @@ class Machine:
         if emit is not None:
             self._emits[job] = emit
         sequence.doomed = self._hits("fail", self.faults.fail_every)
+        sequence.silent = self._hits("silent", self.faults.silent_every)
         self._tell_kv()
         self._wake()
 

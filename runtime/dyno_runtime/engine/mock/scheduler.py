@@ -316,6 +316,8 @@ class Scheduler:
         self._due.append(sequence)
 
     def _answer(self, sequence: Sequence) -> Answer:
+        if sequence.silent:
+            return Answer([], "stop", b"")
         job, size = sequence.job, self.cache.block_size
         asked = len(job.tokens) - job.answered
         full = asked // size

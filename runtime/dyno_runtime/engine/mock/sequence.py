@@ -37,6 +37,7 @@ class Sequence:
         "cached",
         "computed",
         "doomed",
+        "silent",
         "end_step",
         "for_other",
         "hashes",
@@ -52,6 +53,7 @@ class Sequence:
         self.job = job
         self.for_other = for_other
         self.doomed = False
+        self.silent = False
         self.phase = Phase.WAITING
         self.hashes = hashes  # of the blocks that are full, or will be once they are computed
         self.blocks: list[int] = []

@@ -1,0 +1,40 @@
+"""Ctrl-C, noted instead of raised: a benchmark ends where it is and keeps what it has, and a tool is not left behind.
+
+In: nothing. Out: whether it was pressed, and a call when it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+
+class Interrupts:
+    """Whether it was pressed since the beginning."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._call: Callable[[], object] = lambda: None
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Call this when it is pressed; at once, if it was already."""
+        self._call = call
+        if self.pressed:
+            call()
+
+    def note(self, *_: object) -> None:
+        """It was pressed."""
+        self.pressed = True
+        self._call()
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """For as long as this lasts. Only the main thread may."""
+    noted = Interrupts()
+    before = signal.signal(signal.SIGINT, noted.note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

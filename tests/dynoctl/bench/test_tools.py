@@ -1,0 +1,117 @@
+"""The command lines of aiperf and genai-perf, and their real files, read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynoctl.bench import aiperf, genai_perf
+from dynoctl.bench.load import Load
+from dynoctl.bench.slo import Slo
+from dynoctl.errors import UsageError
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "bench"
+LOAD = Load(input_tokens=40, output_tokens=4, concurrency=2, requests=4, warmup=2, slo=Slo(ttft_ms=60.0))
+SENT = "The model 'nomodel' does not exist."
+
+
+def read(*path: str) -> str:
+    return GOLDEN.joinpath(*path).read_text()
+
+
+def test_aiperf_is_read() -> None:
+    summary = read("aiperf", aiperf.SUMMARY)
+    found = aiperf.parse(read("aiperf", aiperf.REQUESTS), summary, LOAD, 2)
+    told = json.loads(summary)
+    assert len(found.samples) == 4
+    assert found.warm_errors == []
+    assert [one.output_tokens for one in found.samples] == [4] * 4
+    assert {one.cached_tokens for one in found.samples} == {32}
+    assert found.metrics.ttft_ms is not None
+    assert found.metrics.ttft_ms.p99 == told["time_to_first_token"]["p99"]
+    # What it says of all is what follows from each.
+    assert found.metrics.ttft_ms.avg == pytest.approx(sum(one.ttft_s or 0 for one in found.samples) / 4 * 1e3)
+    assert found.metrics.output_tokens_per_s == told["output_token_throughput"]["avg"]
+    assert found.metrics.output_tokens_per_s_per_gpu == found.metrics.output_tokens_per_s / 2
+    assert found.metrics.good_requests_per_s == told["goodput"]["avg"]
+    assert found.window_ns[1] - found.window_ns[0] == pytest.approx(found.metrics.duration_s * 1e9)
+
+
+def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
+    found = aiperf.parse(read("aiperf-errors", aiperf.REQUESTS), None, LOAD, 0)
+    assert found.metrics.errors == {f"status 404: {SENT}": 2}
+    assert (found.metrics.requests, found.metrics.ttft_ms) == (0, None)
+    assert found.warm_errors == [f"status 404: {SENT}"]
+
+
+def test_genai_perf_is_read() -> None:
+    summary = read("genai-perf", genai_perf.SUMMARY)
+    found = genai_perf.parse(read("genai-perf", genai_perf.REQUESTS), summary, LOAD, 0, len)
+    told = json.loads(summary)
+    assert [(one.input_tokens, one.output_tokens) for one in found.samples] == [(40, 4)] * 4
+    assert found.metrics.itl_ms is not None
+    assert found.metrics.itl_ms.avg == told["inter_token_latency"]["avg"]
+    assert found.metrics.itl_ms.avg == pytest.approx(sum(one.itl_s or 0 for one in found.samples) / 4 * 1e3)
+    assert found.metrics.good_requests_per_s == told["request_goodput"]["avg"]
+
+
+@pytest.mark.parametrize("name", ["time_to_first_token", "output_token_throughput", "output_sequence_length"])
+def test_a_summary_of_another_version_is_not_taken(name: str) -> None:
+    told = json.loads(read("aiperf", aiperf.SUMMARY))
+    told[f"{name}_ms"] = told.pop(name)
+    with pytest.raises(KeyError, match=name):
+        aiperf.parse(read("aiperf", aiperf.REQUESTS), json.dumps(told), LOAD, 0)
+
+
+def test_half_of_aiperfs_files_is_not_enough() -> None:
+    with pytest.raises(ValueError, match=r"there is no profile_export_aiperf\.json beside it"):
+        aiperf.parse(read("aiperf", aiperf.REQUESTS), None, LOAD, 0)
+    with pytest.raises(ValueError, match="there is no measured request in it"):
+        aiperf.parse("", None, LOAD, 0)
+
+
+def test_the_command_of_aiperf() -> None:
+    found = aiperf.argv("aiperf", "http://h:1", "m", "/t", Load(), "/out", None)
+    assert " ".join(found) == (
+        "aiperf profile --model m --url http://h:1 --endpoint-type chat --streaming --tokenizer /t "
+        "--artifact-dir /out --ui none --export-level records --use-server-token-count --random-seed 123 "
+        "--extra-inputs ignore_eos:true "
+        "--warmup-request-count 10 --cache-bust warmup_isolation_first_turn --synthetic-input-tokens-mean 3000 "
+        "--synthetic-input-tokens-stddev 0 --output-tokens-mean 150 --output-tokens-stddev 0 --extra-inputs "
+        "min_tokens:150 --request-count 40 --dataset-sampling-strategy sequential --num-dataset-entries 40 "
+        "--concurrency 10"
+    )
+    more = replace(LOAD, rate_per_s=2.5, turns=2, prefix_tokens=100, prefixes=3, concurrency=None)
+    words = " ".join(aiperf.argv("aiperf", "http://h:1", "m", "/t", more, "/out", None))
+    assert "--num-prefix-prompts 3 --prefix-prompt-length 100" in words
+    assert "--conversation-turn-mean 2 --conversation-num 2 --request-rate 2.5" in words
+    assert words.endswith("--goodput time_to_first_token:60")
+    traced = " ".join(
+        aiperf.argv("aiperf", "http://h:1", "m", "/t", replace(LOAD, trace="x"), "/out", "/t.jsonl")
+    )
+    assert traced.endswith("--input-file /t.jsonl --custom-dataset-type mooncake_trace --fixed-schedule")
+
+
+def test_the_command_of_genai_perf() -> None:
+    found = genai_perf.argv("genai-perf", "http://h:1", "m", "/t", Load(), "/out")
+    assert " ".join(found) == (
+        "genai-perf profile -m m -u http://h:1 --endpoint-type chat --streaming --tokenizer /t --artifact-dir /out "
+        "--profile-export-file prof.json --synthetic-input-tokens-mean 3000 --synthetic-input-tokens-stddev 0 "
+        "--output-tokens-mean 150 --output-tokens-stddev 0 --extra-inputs min_tokens:150 --extra-inputs "
+        "ignore_eos:true --extra-inputs max_tokens:150 --request-count 40 --num-dataset-entries 40 "
+        "--warmup-request-count 0 --random-seed 123 --concurrency 10"
+    )
+    for load in (replace(LOAD, turns=2), replace(LOAD, trace="x")):
+        with pytest.raises(UsageError, match="genai-perf does not replay traces, and has no conversations"):
+            genai_perf.argv("genai-perf", "http://h:1", "m", "/t", load, "/out")
+
+
+def test_what_stands_behind_the_dashes_wins() -> None:
+    words = ["aiperf", "profile", "--streaming", "--ui", "none", "--extra-inputs", "a:1", "--seed", "1"]
+    found = aiperf.with_extra(words, ["--ui", "simple", "--seed=2", "--extra-inputs", "b:2", "--streaming"])
+    assert " ".join(found) == (
+        "aiperf profile --extra-inputs a:1 --ui simple --seed=2 --extra-inputs b:2 --streaming"
+    )

@@ -1,0 +1,176 @@
+"""`dynoctl bench` against a real cluster of mock engines, with our own generator and with aiperf and genai-perf.
+
+The tests of this file share one cluster and run in their order; the last ones break it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dynoctl.cli.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = """\
+name: NAME
+model: {{id: mock}}
+engine: {{kind: mock, block_size: 16, max_model_len: 8192, args: {{speedup: 20, kv_blocks: 8192}}}}
+nodes: {{local: {{state_dir: {root}}}}}
+services: {{etcd: {{port: {etcd}}}, nats: {{port: {nats}}}}}
+roles:
+  frontend: {{port: {http}, stream_port: {stream}}}
+  processor: {{}}
+  router: {{policy: kv}}
+  decode: [{{stream_port: {decode0}}}, {{stream_port: {decode1}}}]
+"""
+SMALL = ["--input-tokens", "100", "--output-tokens", "8", "--requests", "12", "--warmup", "4", "-c", "2"]
+
+
+@pytest.fixture(scope="module")
+def it() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="dyno-bench-", ignore_cleanup_errors=True) as folder:
+        made = Cluster(Path(folder), "benched", TEXT)
+        try:
+            done = made.run("up", str(made.file))
+            assert done.code == 0, done.err
+            yield made
+        finally:
+            made.end()
+
+
+@pytest.fixture
+def tools(it: Cluster) -> Path:
+    """The environments of aiperf and genai-perf, and C libraries, as `scripts/test` has made them."""
+    said = subprocess.run(
+        [ROOT / "scripts" / "test-tools", "path"], capture_output=True, text=True, check=True
+    )
+    place = Path(said.stdout.strip())
+    if not (place / ".complete").exists():
+        reason = f"the tools are not in {place}; get them with: scripts/test-tools"
+        (pytest.fail if os.environ.get("DYNO_REQUIRE_LAB") == "1" else pytest.skip)(reason)
+    envs = Path(it.env["DYNOCTL_HOME"]) / "bench" / "envs"
+    if not envs.exists():
+        envs.parent.mkdir(parents=True, exist_ok=True)
+        envs.symlink_to(place / "home" / "bench" / "envs")
+    return place
+
+
+def record(it: Cluster) -> dict[str, object]:
+    found = it.run("bench", "show", "last", "--json")
+    value = found.json
+    assert isinstance(value, dict)
+    return value
+
+
+def test_the_usual_command_measures_what_was_asked(it: Cluster) -> None:
+    done = it.run("bench", "--tool", "builtin")
+    assert done.code == 0, done.out + done.err
+    assert done.out.startswith("benched: mock, measured by builtin 0.1.0\n  3000 in, 150 out\n")
+    assert "\nvalid\n" in done.out
+    found = record(it)
+    (point,) = found["points"]  # type: ignore[misc]
+    assert (point["metrics"]["requests"], point["load"]["concurrency"], point["load"]["seed"]) == (
+        40,
+        10,
+        123,
+    )
+    assert point["metrics"]["output_tokens"]["min"] == point["metrics"]["output_tokens"]["max"] == 150
+    assert point["metrics"]["input_tokens"]["avg"] > 3000  # and what the chat template adds
+    assert set(point["before"]["units"]) >= {"local/frontend-0", "local/decode-0", "local/decode-1"}
+    by = "dyno_prompt_tokens_total"
+    counters = (point["before"]["counters"], point["after"]["counters"])
+    assert sum(value for name, value in counters[1].items() if name.startswith(by)) > 50 * 3000
+    target, node = found["target"], found["nodes"]["local"]  # type: ignore[index]
+    assert (target["cluster"], target["generation"], len(target["topology"])) == ("benched", 1, 16)  # type: ignore[index]
+    assert node["engines"]["mock"] == node["code"]
+    assert node["cores"] == os.cpu_count()
+
+
+def test_prompts_that_were_sent_before_come_from_the_cache_and_that_is_told(it: Cluster) -> None:
+    done = it.run("bench", "benched", *SMALL, "--tool", "builtin", "--seed", "9000", "--no-report")
+    assert done.code == 0, done.out
+    done = it.run("bench", "benched", *SMALL, "--tool", "builtin", "--seed", "9000", "--no-report")
+    assert done.code == 1
+    assert (
+        "of each prompt came from a cache, which was not asked for: were prompts of seed 9000 sent before?"
+        in done.out
+    )
+    done = it.run("bench", "benched", *SMALL, "--tool", "builtin", "--turns", "3", "--no-report")
+    assert done.code == 0, done.out  # asked for
+
+
+@pytest.mark.timeout(300)
+def test_aiperf_measures_it(it: Cluster, tools: Path) -> None:
+    done = it.run("bench", *SMALL, "--tool", "aiperf", "--", "--export-level", "records")
+    assert done.code == 0, done.out + done.err
+    assert "benched: mock, measured by aiperf 0.13.0" in done.out
+    found = record(it)
+    (point,) = found["points"]  # type: ignore[misc]
+    assert point["metrics"]["requests"] == 12
+    assert point["metrics"]["output_tokens"]["avg"] == 8
+    assert point["metrics"]["cached_tokens"] == 0  # the warm-up did not fill the cache with what was measured
+    assert point["command"][-2:] == ["--export-level", "records"]
+
+
+@pytest.mark.timeout(300)
+def test_genai_perf_measures_it(it: Cluster, tools: Path) -> None:
+    libc = ["--libc", str(tools / "libc")]
+    done = it.run("bench", *SMALL, "--tool", "genai-perf", *libc)
+    assert done.code == 0, done.out + done.err
+    assert "benched: mock, measured by genai-perf 0.0.16" in done.out
+    (point,) = record(it)["points"]  # type: ignore[misc]
+    assert point["metrics"]["requests"] == 12
+    assert point["metrics"]["output_tokens"]["avg"] == 8
+    refused = it.run("bench", "compare", *(path.name for path in results(it)[-2:]))
+    assert refused.code == 1
+    assert "tools send and count in ways of their own, so their figures cannot be compared" in refused.err
+
+
+def results(it: Cluster) -> list[Path]:
+    return sorted((Path(it.env["DYNOCTL_HOME"]) / "bench" / "results").iterdir())
+
+
+def test_a_worker_that_dies_during_the_run(it: Cluster) -> None:
+    pid = it.pids()["decode-0"]
+    long = ["--input-tokens", "100", "--output-tokens", "300", "--requests", "300", "-c", "4"]
+    with it.popen("bench", *long, "--tool", "builtin", "--no-report") as process:
+        try:
+            assert process.stderr is not None
+            next(line for line in process.stderr if line == "concurrency 4: started\n")
+            threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 1, out + err
+    assert "INVALID: these figures must not be believed\n" in out
+    assert "local/decode-0 was " in out  # restarted by then, or still gone
+
+
+def test_workers_that_return_nothing(it: Cluster) -> None:
+    it.run("up", str(it.file))
+    text = it.file.read_text()
+    it.file.write_text(text.replace("speedup: 20", "speedup: 20, faults: {silent_every: 1}"))
+    changed = it.run("up", str(it.file), "--yes")
+    # A worker that says nothing cannot even be proven.
+    assert changed.code == 1
+    assert "the output is empty" in changed.err
+    done = it.run("bench", *SMALL, "--tool", "builtin", "--no-report")
+    assert done.code == 1
+    assert "INVALID: these figures must not be believed\n  12 of 12 answers had no token\n" in done.out
+    it.file.write_text(text)
+
+
+def test_a_cluster_that_is_down(it: Cluster) -> None:
+    assert it.run("down", "benched").code == 0
+    done = it.run("bench", str(it.file))
+    assert (done.code, done.err) == (
+        1,
+        "error: benched does not run, so there is nothing to measure\nnext: dynoctl up benched\n",
+    )
