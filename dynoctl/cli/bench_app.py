@@ -97,19 +97,22 @@ def run(
     concurrency: Annotated[
         str | None,
         typer.Option(
-            "--concurrency", "-c", metavar="N,…", help="Requests at a time; several make a sweep. [10]"
+            "--concurrency", "-c", metavar="N,…", help="Requests at a time (10); several make a sweep."
         ),
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option("--request-rate", metavar="N,…", help="Requests a second instead, come when they may."),
+        typer.Option(
+            "--request-rate", metavar="N,…", help="Requests a second instead, whether answers come or not."
+        ),
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option("--requests", min=1, help="How many to measure. [40, or 4 for each at a time]"),
+        typer.Option("--requests", min=1, help="How many to measure (40, or 4 for each at a time)."),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option("--warmup", min=0, help="How many before. [10, or one for each at a time]")
+        int | None,
+        typer.Option("--warmup", min=0, help="How many to warm up with (10, or one for each at a time)."),
     ] = None,
     input_tokens: Annotated[int, typer.Option("--input-tokens", min=1, help="Of a prompt.")] = 3000,
     input_stddev: Annotated[int, typer.Option("--input-stddev", min=0, help="Their standard deviation.")] = 0,
@@ -119,9 +122,7 @@ def run(
     ] = 0,
     seed: Annotated[
         int | None,
-        typer.Option(
-            "--seed", min=0, help="What prompts are made of. [123, then one that was not used here yet]"
-        ),
+        typer.Option("--seed", min=0, help="What prompts are made of (123, then one not used here yet)."),
     ] = None,
     turns: Annotated[int, typer.Option("--turns", min=1, help="Requests of a conversation.")] = 1,
     shared_prefix: Annotated[
@@ -142,7 +143,9 @@ def run(
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measure all of it so many times.")] = 1,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="FOLDER", help="Where the result goes. [~/.dynoctl/bench/…]"),
+        typer.Option(
+            "--output", metavar="FOLDER", help="Where the result goes, instead of ~/.dynoctl/bench."
+        ),
     ] = None,
     libc: Annotated[
         str | None,
@@ -192,7 +195,7 @@ def compare(
     allow_invalid: AllowInvalid = False,
     json: options.Json = False,
 ) -> int:
-    """Show what changed from one result to others, and whether it is noise."""
+    """Show what changed between results, and whether it is noise."""
     from dynoctl.cli.bench_results import compare as verb
 
     return verb(results, allow_invalid=allow_invalid, json=json)
