@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,13 +25,14 @@ from dynoctl.errors import TopologyError
 from dynoctl.plan.build import build
 from dynoctl.plan.former import Former, former, without_doubles
 from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.models import needs
 from dynoctl.plan.observed import NodeSeen, Observed
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import Plan
-from dynoctl.plan.workers import vllm_nodes
+from dynoctl.plan.workers import extras_of, vllm_nodes
 from dynoctl.remote import node_program
 from dynoctl.remote.addresses import addresses
-from dynoctl.remote.artifacts import Artifacts
+from dynoctl.remote.artifacts import Artifacts, is_installed
 from dynoctl.remote.dial import Connections, Dialler
 from dynoctl.remote.execute import Means
 from dynoctl.remote.fleet import Fleet
@@ -40,6 +42,7 @@ from dynoctl.show.terminal import Terminal
 from dynoctl.topology.load import parse
 from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Machine
+from dynoctl.topology.secret import Url
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Session:
             nats=self.artifacts.nats,
             etcd=self.artifacts.etcd,
             wheels=self.artifacts.wheels,
+            extras=self.artifacts.extras,
         )
 
     def look(self, *, thorough: bool = False, after: Callable[[NodeSeen], None] | None = None) -> Observed:
@@ -102,6 +106,7 @@ class Session:
                 None if each.known_as == each.machine.name else each.known_as,
                 thorough,
                 hardware=each.machine.name in with_vllm,
+                models=tuple(need.place for need in needs(self.target.topology, each.machine.name)),
             )
             for each in places
         }
@@ -138,18 +143,25 @@ class Session:
                 found[name],
                 self.kit,
                 observed.nodes.get(name),
-                own_python=own_python(),
-                index_url=topology.install.index_url.reveal() if topology.install.index_url else None,
+                own_python=self._own_python(extras_of(topology, name)),
+                index_url=_revealed(topology.install.index_url),
+                extra_index_url=_revealed(topology.install.extra_index_url),
+                extras=extras_of(topology, name),
                 login="" if machine.is_local else self.dialler.target(name).login,
             )
             for name, machine in topology.machines.items()
         }
 
+    def _own_python(self, extras: tuple[str, ...]) -> str | None:
+        """The interpreter that runs this program, where it has what is needed besides: else one is made."""
+        needed = [line for name in extras for line in self.artifacts.extras[name]]
+        return own_python() if all(map(is_installed, needed)) else None
+
     def plan_up(self, observed: Observed, *, offline: bool = False) -> Plan:
         """What `up` would do."""
         observed = observed.with_beside()
         sites = self.sites(observed, offline=offline)
-        stamp = Stamp(getpass.getuser(), socket.gethostname(), now())
+        stamp = Stamp(getpass.getuser(), socket.gethostname(), now(), secrets.token_hex(16))
         return build(self.target.topology, sites, observed, stamp)
 
     def means(self, observed: Observed) -> Means:
@@ -187,6 +199,10 @@ def _same_places(recorded: Mapping[str, Any], now: Topology) -> bool:
     """Whether a recorded topology has the nodes and services of this one; spares reading it, which takes a while."""
     own = now.dump(reveal=True)
     return all(recorded.get(key) == own.get(key) for key in ("nodes", "ssh", "state_dir", "services"))
+
+
+def _revealed(url: Url | None) -> str | None:
+    return url.reveal() if url else None
 
 
 def own_python() -> str:

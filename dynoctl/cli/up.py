@@ -89,7 +89,8 @@ class Run:
         execute(self.plan.only("leave"), fleet, self.means, events)
         # From here on the new topology counts; before, only the old one names the nodes that leave.
         known.remember(target.file, target.topology, target.overrides)
-        execute(self.plan.only("prepare", "stop", "stop-ray", "services"), fleet, self.means, events)
+        execute(self.plan.only("prepare", "offer", "stage", "withdraw"), fleet, self.means, events)
+        execute(self.plan.only("stop", "stop-ray", "services"), fleet, self.means, events)
         for line in prove_services(self.plan, partial(self.session.ask_all, self.means.programs)):
             shown.note(line)
         execute(self.plan.only("ray", "ray-join"), fleet, self.means, events)

@@ -13,11 +13,13 @@ from dynoctl.plan import manifest
 from dynoctl.plan.blocks import obstacles
 from dynoctl.plan.hardware_blocks import hardware_obstacles, hardware_remarks
 from dynoctl.plan.manifest import Stamp
+from dynoctl.plan.models import model_obstacles, model_remarks
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.results import SERVICES
 from dynoctl.plan.settings import services
 from dynoctl.plan.site import Site
 from dynoctl.plan.spans import is_ray, ray_folder
+from dynoctl.plan.staging import staging
 from dynoctl.plan.steps import (
     Artifact,
     MakeEnvironment,
@@ -49,7 +51,11 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         Blocked: something that was seen stands in the way; all of it is named.
     """
     specs = units(topology, sites)
-    if problems := (*obstacles(sites, specs), *hardware_obstacles(topology, sites)):
+    if problems := (
+        *obstacles(sites, specs),
+        *hardware_obstacles(topology, sites),
+        *model_obstacles(topology, sites),
+    ):
         raise Blocked(
             f"{topology.name} cannot be brought up as the nodes are; nothing was changed",
             detail=[problem.text for problem in problems],
@@ -58,8 +64,9 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
     verdicts = together(
         specs, {place(spec): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs}
     )
-    leaving = tuple(_leaving(topology, sites, observed))
     generation, records = _records(topology, sites, specs, stamp)
+    copies = staging(topology, sites, stamp.token)
+    leaving = tuple(_leaving(topology, sites, observed, copies))
     starts = tuple(
         StartUnit(spec.node, verdict.why, spec) for spec in specs if (verdict := verdicts[place(spec)]).start
     )
@@ -79,13 +86,18 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
             # Nodes that leave come first: while the manifests still name them, a run that is cut off loses nobody.
             Phase("leave", (*_reach(sites, observed, gone), *gone)),
             Phase("prepare", (*_prepare(sites, specs, starts), *records)),
+            *copies,
             *_stop_phases((*stops, *(step for step in leaving if step.node in sites))),
             *_start_phases(starts),
         ),
         units=specs,
         unchanged=tuple(f"{node}/{unit}" for (node, unit), verdict in verdicts.items() if not verdict.start),
         services=_services(topology, sites),
-        warnings=(*_warnings(sites, specs), *hardware_remarks(topology, sites)),
+        warnings=(
+            *_warnings(sites, specs),
+            *hardware_remarks(topology, sites),
+            *model_remarks(topology, sites),
+        ),
     )
 
 
@@ -129,10 +141,13 @@ def _entry(sites: Mapping[str, Site], spec: UnitSpec) -> Mapping[str, str] | Non
     return recorded["parts"] if recorded else None
 
 
-def _leaving(topology: Topology, sites: Mapping[str, Site], observed: Observed) -> Iterator[Step]:
+def _leaving(
+    topology: Topology, sites: Mapping[str, Site], observed: Observed, copies: tuple[Phase, ...]
+) -> Iterator[Step]:
     """What runs for this cluster and is not in the file any more: single units, and whole nodes."""
     wanted = {(process.node, process.name) for process in topology.processes}
     wanted |= {(topology.etcd.node or "", "etcd"), (topology.nats.node or "", "nats")}
+    wanted |= {(step.node, step.unit) for each in copies for step in each.steps if isinstance(step, StopUnit)}
     for node, seen in observed.nodes.items():
         base = seen.base(topology.name)
         for name, unit in seen.units.items():
@@ -220,11 +235,13 @@ def _runtime(site: Site) -> Iterator[Step]:
         "not checked yet" if site.python_given else "not on the node yet",
         site.environment,
         site.root,
-        site.kit.requirements,
+        site.requirements,
         python=site.python_given,
         is_own=site.python_is_own,
         wheelhouse=wheelhouse,
         index_url=site.index_url,
+        extra_index_url=site.extra_index_url,
+        extras=site.extras,
     )
 
 

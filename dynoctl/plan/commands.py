@@ -46,6 +46,21 @@ def _(step: steps.MakeEnvironment) -> list[Action]:
             "python": step.python,
             "wheelhouse": step.wheelhouse,
             "index_url": step.index_url,
+            "extra_index_url": step.extra_index_url,
+        }
+    ]
+
+
+@actions.register
+def _(step: steps.FetchModel) -> list[Action]:
+    return [
+        {
+            "do": "fetch",
+            "path": step.path,
+            "host": step.host,
+            "port": step.port,
+            "files": [list(file) for file in step.files],
+            "token": step.token,
         }
     ]
 

@@ -16,6 +16,7 @@ from dynoctl.errors import CommandFailed
 from dynoctl.plan.fact import Fact
 from dynoctl.plan.fact import lines as _lines
 from dynoctl.plan.hardware import HARDWARE
+from dynoctl.plan.models import MODELS, question
 from dynoctl.plan.observed import HEARTBEAT_STALE_S, Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 
@@ -175,7 +176,7 @@ UNITS = Fact(
     _units,
 )
 
-FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE)
+FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE, MODELS)
 
 
 def observe_script(
@@ -186,6 +187,7 @@ def observe_script(
     *,
     thorough: bool = True,
     hardware: bool = False,
+    models: tuple[str, ...] = (),
 ) -> str:
     """The script that answers every fact of one node. `prepared` are paths below `root`, of plain characters."""
     head = [
@@ -196,6 +198,7 @@ def observe_script(
         assign("prepared", " ".join(prepared)),
         assign("thorough", "yes" if thorough else "no"),
         assign("ask_hardware", "yes" if thorough and hardware else "no"),
+        question(models if thorough else ()),
     ]
     asked = [f"printf '{RECORD}{fact.name}\\n'\n{fact.command}" for fact in FACTS]
     return "\n".join([*head, *asked, "printf '\\036end\\n'", "exit 0"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dynoctl.plan.digest import digest_of
@@ -27,6 +27,7 @@ class Stamp:
     who: str
     host: str
     at: str
+    token: str = field(default="", repr=False)  # of this run, for nodes that copy from one another
 
 
 def body(topology: Topology, site: Site, specs: tuple[UnitSpec, ...]) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class NodeSeen:
     lock: Holder | None = None
     home: str | None = None
     hardware: Hardware | None = None  # None: nobody asked
+    models: tuple[Any, ...] = ()  # `plan.models.ModelSeen`, in the order of the question
     known_as: str | None = None
     beside: frozenset[int] = (
         frozenset()

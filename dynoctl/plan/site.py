@@ -26,6 +26,7 @@ class Kit:
     nats: Artifact | None = None
     etcd: Artifact | None = None
     wheels: Artifact | None = None
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by what units may need besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Site:
     python_given: str | None
     python_is_own: bool = False
     index_url: str | None = None
+    extra_index_url: str | None = None
+    extras: tuple[str, ...] = ()
     seen: NodeSeen | None = None
     login: str = ""
     gpus: GpuBook = field(default_factory=GpuBook)
@@ -73,9 +76,14 @@ class Site:
         return f"{self.root}/{self.kit.runtime.place.removesuffix('/.complete')}"
 
     @property
+    def requirements(self) -> tuple[str, ...]:
+        """What the environment must hold: what every unit needs, and what units of this node need besides."""
+        return (*self.kit.requirements, *(line for name in self.extras for line in self.kit.extras[name]))
+
+    @property
     def environment(self) -> str:
         """The place of the environment's `.complete`. Its name does not depend on where the wheels came from."""
-        made_of = {"requirements": self.kit.requirements, "python": self.python_given}
+        made_of = {"requirements": self.requirements, "python": self.python_given}
         return f"envs/{digest_of(made_of)}/.complete"
 
     @property
@@ -99,13 +107,16 @@ def site(
     kit: Kit,
     seen: NodeSeen | None,
     *,
-    own_python: str,
+    own_python: str | None,
     index_url: str | None,
+    extra_index_url: str | None = None,
+    extras: tuple[str, ...] = (),
     login: str = "",
 ) -> Site:
-    """A node as the plan needs it. `own_python` runs this program: what a local node uses unless told otherwise."""
+    """A node as the plan needs it. `own_python` runs this program: what a local node uses unless told otherwise; None
+    where it lacks what the node's units need."""
     recorded: Mapping[str, int] = (seen.manifest or {}).get("ports", {}) if seen else {}
-    given = machine.python or (own_python if machine.is_local else None)
+    given = interpreter(machine.python) if machine.python else own_python if machine.is_local else None
     return Site(
         node=machine.name,
         cluster=cluster,
@@ -115,14 +126,21 @@ def site(
         ports=PortBook(machine.name, recorded, seen.listening - seen.own_ports if seen else frozenset()),
         kit=kit,
         python_given=seen.absolute(given) if seen and given else given,
-        python_is_own=machine.is_local and not machine.python,
+        python_is_own=machine.is_local and not machine.python and own_python is not None,
         index_url=index_url,
+        extra_index_url=extra_index_url,
+        extras=extras,
         seen=seen,
         login=login,
         gpus=_gpus(machine.gpus, seen),
         gpus_declared=machine.gpus,
         network=_network(address, seen),
     )
+
+
+def interpreter(path: str) -> str:
+    """The interpreter of an environment that is named by it, or by its folder."""
+    return path if "python" in path.rpartition("/")[2] else f"{path.rstrip('/')}/bin/python"
 
 
 def _gpus(declared: int | None, seen: NodeSeen | None) -> GpuBook:

@@ -14,6 +14,9 @@ from dynoctl.plan.gpus import spelled
 PhaseName = Literal[
     "leave",
     "prepare",
+    "offer",
+    "stage",
+    "withdraw",
     "drain",
     "stop",
     "stop-ray",
@@ -108,6 +111,8 @@ class MakeEnvironment(Step):
     is_own: bool = False  # the very environment that runs dynoctl
     wheelhouse: str | None = None
     index_url: str | None = field(default=None, repr=False)
+    extra_index_url: str | None = field(default=None, repr=False)
+    extras: tuple[str, ...] = ()  # what the node's units need besides: vllm, nixl, …
 
     @property
     def title(self) -> str:
@@ -116,7 +121,27 @@ class MakeEnvironment(Step):
         if self.python:
             return f"check the environment of {self.python}"
         source = "a wheelhouse" if self.wheelhouse else "a package index"
-        return f"build the Python environment from {source}"
+        more = f" with {', '.join(self.extras)}" if self.extras else ""
+        return f"build the Python environment{more} from {source}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchModel(Step):
+    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes);
+    empty where nobody asked what is lacking."""
+
+    model: str
+    path: str
+    source: str
+    host: str
+    port: int
+    files: tuple[tuple[str, int], ...]
+    token: str = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        whole = sum(count for _, count in self.files)
+        return f"copy {self.model} from {self.source}" + (f" ({size(whole)})" if self.files else "")
 
 
 @dataclass(frozen=True, slots=True)

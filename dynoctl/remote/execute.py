@@ -23,7 +23,8 @@ from dynoctl.remote.node_program import Answer, stream
 
 PUSH_TIMEOUT_S = 600.0
 PHASE_TIMEOUT_S = (
-    2400.0  # building an environment on a slow link is the longest; a stop ends by its own grace
+    24
+    * 3600.0  # each action ends by a time-out of its own; copying weights ends where nothing moves any more
 )
 
 

@@ -22,13 +22,15 @@ OBSERVE_TIMEOUT_S = 30.0
 class Look:
     """Where to look on one node. `prepared`: files that, when all are there, spare the costlier questions.
     `known_as`: its name when the cluster was brought up, where it has another one now. `thorough`: also ask which
-    ports are taken, which a plan needs that starts something; then also for its `hardware`, where vLLM shall run."""
+    ports are taken, which a plan needs that starts something; then also for its `hardware`, where vLLM shall run,
+    and for the folders of `models`."""
 
     root: str
     prepared: tuple[str, ...] = ()
     known_as: str | None = None
     thorough: bool = True
     hardware: bool = False
+    models: tuple[str, ...] = ()
 
 
 def observe(
@@ -47,6 +49,7 @@ def observe(
             look.prepared,
             thorough=look.thorough,
             hardware=look.hardware,
+            models=look.models,
         )
         done = connection.run(script, timeout_s=OBSERVE_TIMEOUT_S)
         if done.status != 0:

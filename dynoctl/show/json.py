@@ -1,4 +1,5 @@
-"""The same values as JSON with stable keys, for programs. Secrets never appear: settings and environments stay out.
+"""The same values as JSON with stable keys, for programs. Secrets never appear: settings stay out,
+and environments are masked.
 
 In: values of `plan`. Out: text, one document.
 """
@@ -67,6 +68,8 @@ def unit(spec: UnitSpec) -> dict[str, Any]:
         "roles": list(spec.roles),
         "ports": list(spec.listens),
         "argv": list(spec.document["argv"]),
+        "gpus": list(spec.gpus),
+        "env": dict(spec.shown_env),
         "digest": spec.digest,
         "metrics": spec.metrics,
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.results import Proof, RoleState, Rung
 from dynoctl.plan.steps import Phase, Plan
+from dynoctl.show.environment import environment_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PHASE_TITLES = {
     "leave": "take the cluster off nodes that left the topology",
     "prepare": "prepare the nodes",
+    "offer": "offer models to nodes that lack them",
+    "stage": "copy models",
+    "withdraw": "end the offers",
     "stop": "stop units",
     "services": "start etcd and NATS, and prove them",
     "ray": "start the head of each Ray cluster",
@@ -43,6 +47,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for number, phase in enumerate((phase for phase in plan.phases if phase.steps), start=1):
         yield f"{number}. {PHASE_TITLES[phase.name]}"
         yield from _phase_lines(phase)
+    yield from environment_lines(plan)
     yield ""
     yield summary(plan)
 
@@ -57,7 +62,8 @@ def _phase_lines(phase: Phase) -> Iterator[str]:
 
 def summary(plan: Plan) -> str:
     """`3 units to start, 1 to stop, 2 unchanged.`"""
-    titles = [type(step).__name__ for step in plan.steps]
+    phases = [phase for phase in plan.phases if phase.name not in ("offer", "stage", "withdraw")]
+    titles = [type(step).__name__ for phase in phases for step in phase.steps]
     counts = [
         (titles.count("StartUnit"), "to start"),
         (titles.count("StopUnit"), "to stop"),

@@ -21,10 +21,17 @@ RULES: tuple[Rule, ...] = (
     *(places.known_nodes, places.one_place, places.some_place),
     *(services.one_source, services.some_source, services.schemes, services.reachable),
     *(work.ends_of_the_ring, work.prefill_and_disagg, work.same_engine, work.same_model, work.arguments),
-    *(work.both_roles, work.device, work.environment, work.planner),
+    *(work.both_roles, work.staged_folders, work.device, work.environment, work.planner),
     *(arguments.known, arguments.fitting),
     *(ports.taken_once, ports.one_stream_port),
-    *(gpus.shared_evenly, gpus.whole_replicas, gpus.within_the_node, gpus.named, gpus.chosen_by_name),
+    *(
+        gpus.shared_evenly,
+        gpus.whole_replicas,
+        gpus.within_the_node,
+        gpus.named,
+        gpus.chosen_by_name,
+        gpus.one_build,
+    ),
 )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from dynoctl.topology.part import Part
-from dynoctl.topology.scalars import Count, Positive, Seconds, Text
+from dynoctl.topology.scalars import Count, Label, Positive, Seconds, Text
 
 EngineKind = Literal["hello", "mock", "vllm"]
 Device = Literal["cuda", "cpu"]
@@ -24,6 +24,12 @@ class Model(Part, frozen=True):
 
     id: Annotated[Text, Meta(description="A hub id, or a folder on the nodes.", examples=["hello"])]
     served_name: Annotated[Text | None, Meta(description="What clients ask for; else the id.")] = None
+    stage_from: Annotated[
+        Label | None,
+        Meta(
+            description="The node that has the model's folder; nodes that lack files of it get them from there."
+        ),
+    ] = None
 
     @property
     def name(self) -> str:

@@ -53,7 +53,7 @@ class Node(Part, frozen=True):
     env: Annotated[Env, Meta(description="Environment of every process on this node.")] = Env()
     python: Annotated[
         Path | None,
-        Meta(description="An existing interpreter to use on this node; else `python` at the top."),
+        Meta(description="An existing environment to use on this node; else `python` at the top."),
     ] = None
     state_dir: Annotated[
         Path | None, Meta(description="Folder of everything that dynoctl keeps here; else that at the top.")
@@ -69,4 +69,8 @@ class Install(Part, frozen=True):
     ] = None
     index_url: Annotated[
         Url | None, Meta(description="Package index to install from; else pip's own settings decide.")
+    ] = None
+    extra_index_url: Annotated[
+        Url | None,
+        Meta(description="A second index, such as that of PyTorch's CPU builds, which `device: cpu` needs."),
     ] = None

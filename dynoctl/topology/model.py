@@ -46,7 +46,10 @@ class Topology(Part, frozen=True, dict=True):
     env: Annotated[Env, Meta(description="Environment of every process of the cluster.")] = Env()
     python: Annotated[
         Path | None,
-        Meta(description="An existing interpreter to use on every node; nothing is installed then."),
+        Meta(
+            description="An existing environment to use on every node, by its interpreter or its folder (a virtual "
+            "environment, a conda prefix); nothing is installed then."
+        ),
     ] = None
     install: Annotated[Install, Meta(description="How the Python environment of a node is built.")] = (
         Install()

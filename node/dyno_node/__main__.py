@@ -1,7 +1,7 @@
 """The node program: `python3 -I node-<digest>.pyz VERB`, one JSON document in, one JSON document a line out.
 
 Ends with 0 whenever it could answer (a refusal is an answer), with 2 on an unknown verb or a bad document.
-`supervise` is not for callers: it is what `start` launches.
+`supervise` and `offer` are not for callers: `start` launches the one, and a unit runs the other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ def main(argv: list[str]) -> int:
         from dyno_node import supervise
 
         return supervise.main(argv[1], argv[2])
+    if len(argv) == 2 and argv[0] == "offer":
+        from dyno_node import offer
+
+        return offer.main(argv[1], lambda line: print(line, flush=True))
     try:
         if len(argv) != 1 or argv[0] not in VERBS:
             raise BadRequest(

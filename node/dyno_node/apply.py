@@ -108,7 +108,16 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
                 python=action["python"],
                 wheelhouse=action["wheelhouse"],
                 index_url=action["index_url"],
+                extra_index_url=action["extra_index_url"],
             ):
+                yield {"progress": progress}
+        case "fetch":
+            from dyno_node.fetch import Fetch
+
+            folder = _plain(text(action, "path"))
+            for progress in Fetch(
+                action["host"], action["port"], action["token"], folder, action["files"]
+            ).run():
                 yield {"progress": progress}
         case "remove":
             path = _below(root, action["path"])

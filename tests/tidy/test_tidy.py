@@ -16,6 +16,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", 
 
 # Pauses of a fixed length between two looks, each with a deadline, and why no event could be waited for instead.
 PAUSES = {
+    "dynoctl/probe/bench/generator.py": "not a wait: how often progress is told and silence looked for",
     "dynoctl/remote/host_keys.py": "flock has no time-out of its own",
     "node/dyno_node/cgroup.py": "no event tells when an emptied cgroup may be removed",
     "node/dyno_node/lock.py": "flock has no time-out of its own",

@@ -94,6 +94,24 @@ def chosen_by_name(topology: Topology) -> Iterator[Finding]:
     yield from said.values()
 
 
+def one_build(topology: Topology) -> Iterator[Finding]:
+    """vLLM for GPUs and vLLM for the processor are two builds of one package, and a node has one environment."""
+    first: dict[str, Placement] = {}
+    for placement in topology.placements:
+        if placement.engine is None or placement.engine.kind != "vllm":
+            continue
+        for name in placement.nodes:
+            other = first.setdefault(name, placement)
+            if other.engine is not None and other.engine.device != placement.engine.device:
+                message = (
+                    f"{placement.role}-{placement.index} is on '{placement.engine.device}', and "
+                    f"{other.role}-{other.index} of {name} is on '{other.engine.device}'; a node has one of them"
+                )
+                yield Finding(
+                    (*placement.path, "engine", "device"), message, "use another node for one of them"
+                )
+
+
 def _gpus(count: int) -> str:
     return "1 GPU" if count == 1 else f"{count} GPUs"
 

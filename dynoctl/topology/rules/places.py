@@ -53,6 +53,13 @@ def known_nodes(topology: Topology) -> Iterator[Finding]:
         node = getattr(topology.services, service).node
         if node is not None:
             named.append((("services", service, "node"), node))
+    models = [
+        (("model",), topology.model),
+        *(((*path, "model"), one.model) for path, one in workers(topology)),
+    ]
+    for place, model in models:
+        if model is not None and model.stage_from is not None:
+            named.append(((*place, "stage_from"), model.stage_from))
     names = tuple(topology.machines)
     for path, node in named:
         if node not in topology.machines:

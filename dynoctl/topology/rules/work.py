@@ -92,6 +92,18 @@ def same_model(topology: Topology) -> Iterator[Finding]:
             yield Finding((*path, "model"), f"nothing decodes '{model.name}'", at_key=True)
 
 
+def staged_folders(topology: Topology) -> Iterator[Finding]:
+    """Only a folder can be copied from node to node."""
+    places: list[tuple[Path, Any]] = [(("model",), topology.model)]
+    places += [((*path, "model"), worker.model) for path, worker in workers(topology)]
+    for path, model in places:
+        if model is not None and model.stage_from is not None and not model.id.startswith(("/", "~/")):
+            message = f"'{model.id}' is a name of the hub; only a folder can be copied"
+            yield Finding(
+                (*path, "stage_from"), message, "write the folder's path as `id`, and `served_name`"
+            )
+
+
 def planner(topology: Topology) -> Iterator[Finding]:
     """One planner, whose thresholds leave room between them."""
     count = 0

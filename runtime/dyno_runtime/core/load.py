@@ -9,7 +9,7 @@ its last request.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dyno_runtime.wire.kv import LoadReport
 from dyno_runtime.wire.messages import LeaseId
@@ -17,6 +17,9 @@ from dyno_runtime.wire.messages import LeaseId
 # What was done this shortly before a report came is not in it: the way to the worker, and the way back.
 UNSEEN_S = 0.025
 STALE_S = 3.0
+
+# What came (or, negative, went) of each of the four counts of `Work`.
+Change = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
@@ -29,12 +32,12 @@ class Work:
     queued_tokens: int = 0
     active_blocks: int = 0
 
-    def add(self, other: Work) -> None:
-        """Add the other work, which may be negative."""
-        self.running += other.running
-        self.waiting += other.waiting
-        self.queued_tokens += other.queued_tokens
-        self.active_blocks += other.active_blocks
+    def add(self, change: Change) -> None:
+        """Work came, or went."""
+        self.running += change[0]
+        self.waiting += change[1]
+        self.queued_tokens += change[2]
+        self.active_blocks += change[3]
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class WorkerLoad:
     reported_s: float | None = None  # when the last report came; None: never, or too long ago
     believed: Work = field(default_factory=Work)
     own: Work = field(default_factory=Work)  # of this router's requests alone, exact
-    recent: deque[tuple[float, Work]] = field(default_factory=deque)
+    recent: deque[tuple[float, Change]] = field(default_factory=deque)
 
     @property
     def requests(self) -> int:
@@ -62,15 +65,31 @@ class WorkerLoad:
         """The part of the KV blocks that requests use, from 0 to 1; 0 where the worker never said how many it has."""
         return min(self.active_blocks / self.total_blocks, 1.0) if self.total_blocks else 0.0
 
-    def changed(self, work: Work, now_s: float) -> None:
+    def changed(self, change: Change, now_s: float) -> None:
         """This router did something: it is in no report yet."""
-        self.own.add(work)
-        self.believed.add(work)
         recent, seen_s = self.recent, now_s - UNSEEN_S
-        recent.append((now_s, work))
+        recent.append((now_s, change))
         while recent[0][0] < seen_s:
             recent.popleft()
-        self._show()
+        # Done three times for each request, so without a call for each of these.
+        own, believed = self.own, self.believed
+        running, waiting, tokens, blocks = change
+        if running:
+            own.running += running
+            believed.running = now = believed.running + running
+            self.running = now if now > 0 else 0
+        if waiting:
+            own.waiting += waiting
+            believed.waiting = now = believed.waiting + waiting
+            self.waiting = now if now > 0 else 0
+        if tokens:
+            own.queued_tokens += tokens
+            believed.queued_tokens = now = believed.queued_tokens + tokens
+            self.queued_tokens = now if now > 0 else 0
+        if blocks:
+            own.active_blocks += blocks
+            believed.active_blocks = now = believed.active_blocks + blocks
+            self.active_blocks = now if now > 0 else 0
 
     def replace(self, seen: Work, now_s: float | None) -> None:
         """A report came at `now_s`, or, with None, reports stopped coming."""
@@ -78,19 +97,17 @@ class WorkerLoad:
         if now_s is not None:
             while self.recent and self.recent[0][0] < now_s - UNSEEN_S:
                 self.recent.popleft()
-            for _, work in self.recent:
-                seen.add(work)
+            for _, change in self.recent:
+                seen.add(change)
         self.reported_s = now_s
         self._show()
 
     def _show(self) -> None:
         # A request may begin or end in a report before this router hears of it, and is taken away twice then.
-        # Not by max(), which costs more than all of this: it is done three times for each request.
-        believed = self.believed
-        self.running = believed.running if believed.running > 0 else 0
-        self.waiting = believed.waiting if believed.waiting > 0 else 0
-        self.queued_tokens = believed.queued_tokens if believed.queued_tokens > 0 else 0
-        self.active_blocks = believed.active_blocks if believed.active_blocks > 0 else 0
+        self.running = max(self.believed.running, 0)
+        self.waiting = max(self.believed.waiting, 0)
+        self.queued_tokens = max(self.believed.queued_tokens, 0)
+        self.active_blocks = max(self.believed.active_blocks, 0)
 
 
 @dataclass(slots=True)
@@ -139,27 +156,25 @@ class LoadBook:
         load = self.workers.get(worker)
         if load is not None:
             self._errands[request] = _Errand(worker, tokens, blocks)
-            load.changed(Work(0, 1, tokens, blocks), now_s)
+            load.changed((0, 1, tokens, blocks), now_s)
 
     def begun(self, request: str, now_s: float) -> None:
         """Its first token came."""
         errand = self._errands.get(request)
         if errand is not None and not errand.begun:
             errand.begun = True
-            self.workers[errand.worker].changed(Work(1, -1, -errand.tokens, 0), now_s)
+            self.workers[errand.worker].changed((1, -1, -errand.tokens, 0), now_s)
 
     def ended(self, request: str, now_s: float) -> None:
         """It is answered, failed, or nobody wants it any more."""
         errand = self._errands.pop(request, None)
         if errand is not None:
             blocks = -errand.blocks
-            gone = Work(-1, 0, 0, blocks) if errand.begun else Work(0, -1, -errand.tokens, blocks)
+            gone = (-1, 0, 0, blocks) if errand.begun else (0, -1, -errand.tokens, blocks)
             self.workers[errand.worker].changed(gone, now_s)
 
     def expire(self, now_s: float) -> None:
         """Stop believing reports that are too old. Call it from time to time."""
         for load in self.workers.values():
             if load.reported_s is not None and load.reported_s < now_s - STALE_S:
-                own = Work()
-                own.add(load.own)
-                load.replace(own, None)
+                load.replace(replace(load.own), None)

@@ -8,7 +8,9 @@ A field that asks for what happens anyway (`temperature: 1`, `n: 1`, `logprobs: 
 from __future__ import annotations
 
 from collections.abc import Collection
-from operator import attrgetter
+from functools import partial
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any
 
 import msgspec
@@ -55,6 +57,7 @@ _PASSED: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("cache_salt", ()),
     ("priority", (0,)),
 )
+_given = partial(is_not, None)
 _passed = attrgetter(*(name for name, _ in _PASSED))
 # The same, for those without a default of the model's.
 _SWITCHES = ("ignore_eos", "min_tokens")
@@ -87,9 +90,8 @@ class Sampling(msgspec.Struct, frozen=True, gc=False):
 def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
     """See the module. Raises ApiError (400)."""
     engine: dict[str, Any] = {}
-    for (name, neutral), value in zip(_PASSED, _passed(request), strict=True):
-        if value is None:
-            continue
+    values = _passed(request)
+    for (name, neutral), value in compress(zip(_PASSED, values, strict=True), map(_given, values)):
         if name in features:
             engine[name] = value
         elif value not in neutral:

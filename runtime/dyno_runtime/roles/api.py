@@ -247,9 +247,9 @@ class Api:
 
     def measure(self) -> None:
         """What has come of answers that are still on their way."""
-        if self._settings.measured:
-            for visit in self._visits:
-                self.figures.look(visit)
+        for visit in self._visits:
+            self.figures.look(visit)
+        self.figures.settle()
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine, Iterable
-from pathlib import Path
 from typing import Any
 
 from dyno_runtime.openai.errors import ApiError, invalid, much_too_long
@@ -19,6 +18,7 @@ from dyno_runtime.openai.request import AnyRequest, ChatRequest
 from dyno_runtime.roles.health import EngineState
 from dyno_runtime.roles.settling import settle
 from dyno_runtime.text.folder import BadModelFolder
+from dyno_runtime.text.hub import model_folder
 from dyno_runtime.text.load import TextModel, load
 from dyno_runtime.text.template import BadTemplate, TemplateRefused
 from dyno_runtime.text.tokenizer import LONG_CHARS
@@ -91,7 +91,7 @@ class Desk:
 
     async def _load(self, path: str) -> TextModel:
         try:
-            model = await asyncio.to_thread(load, Path(path).expanduser())
+            model = await asyncio.to_thread(lambda: load(model_folder(path)))
         except (BadModelFolder, BadTemplate) as error:
             if self._refused.get(path) != str(error):
                 self._refused[path] = str(error)

@@ -30,7 +30,7 @@ class Telling:
         self._around = around
         self._engine = engine
         self._engine_seq = 0
-        self._followers: set[Reply] = set()
+        self._followers: dict[Reply, None] = {}  # in the order in which they came
         self._reported: LoadReport | None = None
         self._reported_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -53,10 +53,10 @@ class Telling:
     # ---- routers
 
     def _on_follow(self, follow: Follow, reply: Reply) -> None:
-        reply.on_cancel = lambda: self._followers.discard(reply)
+        reply.on_cancel = lambda: self._followers.pop(reply, None)
         reply.send(self._since(follow.after))
         reply.send(Load(self._report()))
-        self._followers.add(reply)
+        self._followers[reply] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(REPORT_S, self._tick)
 

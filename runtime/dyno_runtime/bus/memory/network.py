@@ -68,7 +68,7 @@ class Link:
     def __init__(self, network: Network, pair: frozenset[Address]) -> None:
         self._network = network
         self._pair = pair
-        self._calls: set[MemoryCall] = set()
+        self._calls: dict[MemoryCall, None] = {}  # in the order in which they were opened
         self._lines: dict[Address, deque[Callable[[], None]]] = {}
         self._over = False
 
@@ -92,17 +92,17 @@ class Link:
 
     def add(self, call: MemoryCall) -> None:
         """A call goes over this connection."""
-        self._calls.add(call)
+        self._calls[call] = None
 
     def remove(self, call: MemoryCall) -> None:
         """It is over."""
-        self._calls.discard(call)
+        self._calls.pop(call, None)
 
     def end(self, reason: str) -> None:
         """The connection is lost; the next call makes a new one."""
         self._over = True
         self._network.links.pop(self._pair, None)
-        calls, self._calls = self._calls, set()
+        calls, self._calls = self._calls, {}
         for call in calls:
             asyncio.get_running_loop().call_soon(call.lose, reason)
 

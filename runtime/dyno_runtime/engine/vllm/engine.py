@@ -53,7 +53,7 @@ class VllmEngine:
         self.capabilities = CAPABILITIES | _by_arguments(settings)
         self._settings = settings
         self._account = KvAccount(settings.engine.block_size, hash_blocks)
-        self._tally = Tally()
+        self._tally = Tally(sends="prefill" in settings.roles)
         self._listener: KvListener | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._library: Library | None = None

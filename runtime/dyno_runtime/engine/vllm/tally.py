@@ -26,7 +26,8 @@ class _Load(msgspec.Struct):
 class Tally:
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sends: bool = False) -> None:
+        self._sends = sends  # what it transfers goes to others
         self.total_blocks = 0  # of all ranks; known once the engine is loaded
         self._ranks: dict[int, _Load] = {}
         self._totals = dict.fromkeys(Totals.__struct_fields__, 0)
@@ -83,8 +84,8 @@ class Tally:
         for data in (stats, *(one for one in stats.values() if isinstance(one, dict))):
             moved = data.get("bytes_transferred")
             if isinstance(moved, list):
-                self._add("kv_received_bytes", int(sum(moved)))
-                self._add("kv_transfers", len(moved))
+                self._add("kv_sent_bytes" if self._sends else "kv_received_bytes", int(sum(moved)))
+                self._add("kv_transfers", 0 if self._sends else len(moved))
                 failed = ("num_failed_transfers", "num_failed_handshakes")
                 self._add("failed_kv_transfers", int(sum(sum(data.get(key, ())) for key in failed)))
 

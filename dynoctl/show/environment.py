@@ -1,0 +1,51 @@
+"""The environment that the units of a plan start with, as text: what all share once, then what each has besides.
+
+In: a plan. Out: lines. Secrets are masked already, in `UnitSpec.shown_env`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from dynoctl.plan.results import SERVICES
+from dynoctl.plan.steps import Plan, StartUnit, UnitSpec
+from dynoctl.topology.secret import MASK
+
+# What a node's interfaces decide; a plan that was made without asking the node does not know it.
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES")
+EVERY = "every role"
+
+
+def environment_lines(plan: Plan) -> Iterator[str]:
+    """Nothing where nothing is started that has an environment of ours."""
+    started = [step.unit for step in plan.steps if isinstance(step, StartUnit) and step.unit.shown_env]
+    if not started:
+        return
+    shared = _shared(started)
+    rows = [(EVERY, tuple(sorted(shared)))] if len(started) > 1 and shared else []
+    for unit in started:
+        own = tuple(pair for pair in sorted(unit.shown_env) if not rows or pair not in shared)
+        if own:
+            rows.append((f"{unit.node}/{unit.name}", own))
+    yield "environment"
+    width = max(len(head) for head, _ in rows)
+    for head, pairs in rows:
+        yield f"   {head:<{width}}  {_assignments(pairs)}"
+    if any(_lacks_interfaces(unit) for unit in started):
+        yield f"   {', '.join(INTERFACES)}: by the interfaces of each node, once it is asked"
+
+
+def _shared(started: list[UnitSpec]) -> set[tuple[str, str]]:
+    """What every unit with a role has alike."""
+    roles = [set(unit.shown_env) for unit in started if not {*SERVICES, "ray"} & set(unit.roles)]
+    return set.intersection(*roles) if roles else set()
+
+
+def _assignments(pairs: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{name}={value if MASK in value else shlex.quote(value)}" for name, value in pairs)
+
+
+def _lacks_interfaces(unit: UnitSpec) -> bool:
+    names = {name for name, _ in unit.shown_env}
+    return "VLLM_HOST_IP" in names and not names & set(INTERFACES)
