@@ -72,7 +72,15 @@ class Engine(Part, frozen=True):
         return self.kind == "vllm" and self.device == "cuda"
 
     def overridden(self, by: EngineOverride) -> "Engine":
-        """This engine with the values that a role gives."""
+        """This engine with the values that a role gives. Arguments are of one kind: another kind begins without."""
+        if by.kind not in (None, self.kind):
+            return Engine(
+                kind=by.kind,
+                device=by.device or "cuda",
+                block_size=by.block_size or self.block_size,
+                max_model_len=by.max_model_len or self.max_model_len,
+                args=by.args,
+            )
         replaced = {argument_name(key) for key in by.args}
         kept = {key: value for key, value in self.args.items() if argument_name(key) not in replaced}
         return msgspec.structs.replace(

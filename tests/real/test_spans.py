@@ -29,9 +29,9 @@ Pair = tuple[Host, ...]
 def pair() -> Iterator[Pair]:
     """Two hosts that have the environment of the real engines."""
     if reason := needs.missing(systemd=False) or engines.missing():
-        if os.environ.get("DYNO_REQUIRE_LAB") != "1":
+        if os.environ.get("DYNO_REQUIRE_VLLM") != "1":
             pytest.skip(reason)
-        pytest.fail(f"DYNO_REQUIRE_LAB=1, but {reason}")
+        pytest.fail(f"DYNO_REQUIRE_VLLM=1, but {reason}")
     with Lab() as lab:
         hosts = lab.start(2, shown=engines.shown())
         for host in hosts:

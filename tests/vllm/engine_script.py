@@ -21,6 +21,7 @@ from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.base import EngineError, Job, KvEvents, KvRemoved, Output
 from dyno_runtime.engine.choose import engine_for
 from dyno_runtime.engine.vllm.engine import VllmEngine
+from dyno_runtime.engine.vllm.kv_listener import KvAccount, KvListener
 from dyno_runtime.settings import Endpoint, Engine, Model, ProcessSettings, Services, Transfer
 from dyno_runtime.wire.sampling import Sampling
 
@@ -158,10 +159,27 @@ async def scenarios(model: str) -> dict[str, Any]:
     removed = [change for events in bench.kv for change in events.changes if isinstance(change, KvRemoved)]
     found["evicted"] = (len(removed) > 0, len(engine.held()[1]) <= 40)
     found["gaps"] = [one.seq for one in bench.kv] == list(range(1, len(bench.kv) + 1))
+    found["replayed"] = await replayed(bench)
     found["aborted"] = await aborted(bench)
     found["died"] = await died(bench)
     await engine.close()
     return found
+
+
+async def replayed(bench: Bench) -> bool:
+    """Somebody who begins to listen late has missed everything so far, and asks for it."""
+    first = bench.engine._listener
+    assert first is not None
+    late = KvListener(KvAccount(BLOCK, block_hashes), first.folder)
+    hearing = asyncio.create_task(late.run())
+    number = 0
+    async with asyncio.timeout(30):
+        while not late.account.held()[1]:
+            number += 1
+            await bench.run(f"late {number}")
+            await asyncio.sleep(0.1)
+    hearing.cancel()
+    return set(late.account.held()[1]) == set(bench.engine.held()[1])
 
 
 async def aborted(bench: Bench) -> dict[str, Any]:

@@ -129,15 +129,20 @@ def core_of(pid: int) -> int:
     return core
 
 
-def test_kv_that_is_pushed_says_the_same(apart: Served, alone: dict[str, Said]) -> None:
-    text = apart.file.read_text()
-    apart.file.write_text(text.replace("connector: nixl", "connector: nixl-push"))
+def test_kv_that_is_pushed_says_the_same_and_another_engine_stands_beside(
+    apart: Served, alone: dict[str, Said]
+) -> None:
+    text = apart.file.read_text().replace("connector: nixl", "connector: nixl-push")
+    beside = "decode: [{}, {model: {id: made-up}, engine: {kind: mock}}]"
+    apart.file.write_text(text.replace("decode: {}", beside))
     up = apart.run("up", str(apart.file), "--yes")
     assert up.code == 0, up.out + up.err
     before = apart.sources("decode-0")
     said = apart.chat(STORY, cache_salt="pushed")
     assert (said.text, said.prefill) == (alone["story"].text, "remote:local/prefill-0")
     assert gained(before, apart.sources("decode-0")) == (0, 0, said.prompt_tokens)
+    assert apart.chat(SHORT, model="made-up").text
+    assert apart.chat(SHORT).text == PARIS
 
 
 def test_down_leaves_nothing(apart: Served) -> None:

@@ -140,3 +140,13 @@ def test_a_topology_is_frozen_and_its_views_are_made_once() -> None:
     changed = msgspec.structs.replace(topology, nodes={"c": Node(ssh=SshOverride(port=1))})
     assert list(changed.machines) == ["c"]
     assert list(topology.machines) == ["a", "b"]
+
+
+def test_a_role_of_another_engine_does_not_get_the_arguments_of_the_first() -> None:
+    whole = Engine(kind="vllm", device="cpu", block_size=32, args={"enforce-eager": True})
+    other = whole.overridden(EngineOverride(kind="mock", args={"speedup": 2.0}))
+    assert other == Engine(kind="mock", block_size=32, args={"speedup": 2.0})
+    same = whole.overridden(EngineOverride(kind="vllm", args={"enforce_eager": False, "max-num-seqs": 4}))
+    assert same == Engine(
+        kind="vllm", device="cpu", block_size=32, args={"enforce_eager": False, "max-num-seqs": 4}
+    )

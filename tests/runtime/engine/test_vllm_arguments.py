@@ -125,7 +125,9 @@ def test_how_kv_travels() -> None:
         "VLLM_NIXL_SIDE_CHANNEL_HOST": "10.0.0.1",
         "VLLM_NIXL_SIDE_CHANNEL_PORT": "5600",
     }
-    with pytest.raises(EngineError, match="disagg.connector is 'ftp'; this engine knows nixl and nixl-push"):
+    with pytest.raises(
+        EngineError, match=r"disagg\.connector is 'ftp'; this engine knows nixl and nixl-push"
+    ):
         transfer_config(settings("decode", "ftp"), "e3")
 
 

@@ -109,9 +109,9 @@ class KvAccount:
 class KvListener:
     """The sockets. `config` is what the engine's publisher is told; `run` hears it until cancelled."""
 
-    def __init__(self, account: KvAccount) -> None:
-        self._account = account
-        self._folder = Path(tempfile.mkdtemp(prefix="dyno-kv-"))
+    def __init__(self, account: KvAccount, folder: Path | None = None) -> None:
+        self.account = account
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="dyno-kv-"))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -119,13 +119,13 @@ class KvListener:
         return {
             "enable_kv_cache_events": True,
             "publisher": "zmq",
-            "endpoint": f"ipc://{self._folder}/events",
-            "replay_endpoint": f"ipc://{self._folder}/replay",
+            "endpoint": f"ipc://{self.folder}/events",
+            "replay_endpoint": f"ipc://{self.folder}/replay",
         }
 
     def close(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def run(self) -> None:
         """Hear the engine; returns only by being cancelled."""
@@ -141,16 +141,16 @@ class KvListener:
             while True:
                 _, number, payload = await events.recv_multipart()
                 seq = int.from_bytes(number, "big")
-                if self._account.misses(seq):
+                if self.account.misses(seq):
                     await self._replay(context, zmq.DEALER, seq)
-                if seq == self._account.expected:
-                    self._account.take(seq, payload)
+                if seq == self.account.expected:
+                    self.account.take(seq, payload)
         finally:
             events.close(linger=0)
 
     async def _replay(self, context: Any, kind: int, until: int) -> None:
         """Get what is missing before batch `until`; forget everything where it is not to be had."""
-        account = self._account
+        account = self.account
         missing = account.expected
         asked = context.socket(kind)
         asked.connect(self.config["replay_endpoint"])
