@@ -74,91 +74,111 @@ AllowInvalid = Annotated[
 ]
 
 
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Any OpenAI server instead of a cluster.", show_default=False),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="What to ask for, where several are served.", show_default=False),
+]
+Tool = Annotated[str, typer.Option("--tool", metavar="NAME", help="auto, genai-perf, aiperf or builtin.")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", metavar="FOLDER", help="The model's folder, to count by.", show_default=False
+    ),
+]
+Concurrency = Annotated[
+    str | None,
+    typer.Option("--concurrency", "-c", metavar="N,…", help="Requests at a time (10); several make a sweep."),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--request-rate", metavar="N,…", help="Requests a second instead, whether answers come or not."
+    ),
+]
+Requests = Annotated[
+    int | None,
+    typer.Option("--requests", min=1, help="How many to measure (40, or 4 for each at a time)."),
+]
+Warmup = Annotated[
+    int | None,
+    typer.Option("--warmup", min=0, help="How many to warm up with (10, or one for each at a time)."),
+]
+InputTokens = Annotated[int, typer.Option("--input-tokens", min=1, help="Of a prompt.")]
+InputStddev = Annotated[int, typer.Option("--input-stddev", min=0, help="Their standard deviation.")]
+OutputTokens = Annotated[int, typer.Option("--output-tokens", min=1, help="Of an answer.")]
+OutputStddev = Annotated[int, typer.Option("--output-stddev", min=0, help="Their standard deviation.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="What prompts are made of (123, then one not used here yet)."),
+]
+Turns = Annotated[int, typer.Option("--turns", min=1, help="Requests of a conversation.")]
+SharedPrefix = Annotated[
+    int, typer.Option("--shared-prefix", min=0, metavar="TOKENS", help="Prompts begin alike so far.")
+]
+Prefixes = Annotated[int, typer.Option("--prefixes", min=1, help="Different beginnings.")]
+Trace = Annotated[
+    str | None,
+    typer.Option("--trace", metavar="FILE", help="Replay a Mooncake trace (JSONL).", show_default=False),
+]
+TraceSpeed = Annotated[
+    float, typer.Option("--trace-speed", min=0.001, help="So many times as fast as it was.")
+]
+Slo = Annotated[
+    str | None,
+    typer.Option("--slo", metavar="LIMITS", help="Count the good ones: ttft=500ms,itl=50ms,latency=10s."),
+]
+Repeat = Annotated[int, typer.Option("--repeat", min=1, help="Measure all of it so many times.")]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", metavar="FOLDER", help="Where the result goes, instead of ~/.dynoctl/bench."),
+]
+Libc = Annotated[
+    str | None,
+    typer.Option("--libc", metavar="FOLDER", help="Newer C libraries to run genai-perf's binary with."),
+]
+SilenceS = Annotated[
+    float, typer.Option("--timeout", min=1, metavar="SECONDS", help="So long may nothing happen.")
+]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Draw the plots, write report.html.")]
+ToolArgs = Annotated[
+    list[str] | None,
+    typer.Option("--tool-arg", help="To the tool as it is; what stands behind -- is the same."),
+]
+
+
 @bench.command()
 def run(
     target: options.Target = None,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", help="Any OpenAI server instead of a cluster.", show_default=False),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="What to ask for, where several are served.", show_default=False),
-    ] = None,
-    tool: Annotated[
-        str, typer.Option("--tool", metavar="NAME", help="auto, genai-perf, aiperf or builtin.")
-    ] = "auto",
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            "--tokenizer", metavar="FOLDER", help="The model's folder, to count by.", show_default=False
-        ),
-    ] = None,
-    concurrency: Annotated[
-        str | None,
-        typer.Option(
-            "--concurrency", "-c", metavar="N,…", help="Requests at a time; several make a sweep. [10]"
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option("--request-rate", metavar="N,…", help="Requests a second instead, come when they may."),
-    ] = None,
-    requests: Annotated[
-        int | None,
-        typer.Option("--requests", min=1, help="How many to measure. [40, or 4 for each at a time]"),
-    ] = None,
-    warmup: Annotated[
-        int | None, typer.Option("--warmup", min=0, help="How many before. [10, or one for each at a time]")
-    ] = None,
-    input_tokens: Annotated[int, typer.Option("--input-tokens", min=1, help="Of a prompt.")] = 3000,
-    input_stddev: Annotated[int, typer.Option("--input-stddev", min=0, help="Their standard deviation.")] = 0,
-    output_tokens: Annotated[int, typer.Option("--output-tokens", min=1, help="Of an answer.")] = 150,
-    output_stddev: Annotated[
-        int, typer.Option("--output-stddev", min=0, help="Their standard deviation.")
-    ] = 0,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", min=0, help="What prompts are made of. [123, then one that was not used here yet]"
-        ),
-    ] = None,
-    turns: Annotated[int, typer.Option("--turns", min=1, help="Requests of a conversation.")] = 1,
-    shared_prefix: Annotated[
-        int, typer.Option("--shared-prefix", min=0, metavar="TOKENS", help="Prompts begin alike so far.")
-    ] = 0,
-    prefixes: Annotated[int, typer.Option("--prefixes", min=1, help="Different beginnings.")] = 1,
-    trace: Annotated[
-        str | None,
-        typer.Option("--trace", metavar="FILE", help="Replay a Mooncake trace (JSONL).", show_default=False),
-    ] = None,
-    trace_speed: Annotated[
-        float, typer.Option("--trace-speed", min=0.001, help="So many times as fast as it was.")
-    ] = 1.0,
-    slo: Annotated[
-        str | None,
-        typer.Option("--slo", metavar="LIMITS", help="Count the good ones: ttft=500ms,itl=50ms,latency=10s."),
-    ] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measure all of it so many times.")] = 1,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="FOLDER", help="Where the result goes. [~/.dynoctl/bench/…]"),
-    ] = None,
-    libc: Annotated[
-        str | None,
-        typer.Option("--libc", metavar="FOLDER", help="Newer C libraries to run genai-perf's binary with."),
-    ] = None,
-    silence_s: Annotated[
-        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="So long may nothing happen.")
-    ] = 300.0,
+    url: Url = None,
+    model: Model = None,
+    tool: Tool = "auto",
+    tokenizer: Tokenizer = None,
+    concurrency: Concurrency = None,
+    rate: Rate = None,
+    requests: Requests = None,
+    warmup: Warmup = None,
+    input_tokens: InputTokens = 3000,
+    input_stddev: InputStddev = 0,
+    output_tokens: OutputTokens = 150,
+    output_stddev: OutputStddev = 0,
+    seed: Seed = None,
+    turns: Turns = 1,
+    shared_prefix: SharedPrefix = 0,
+    prefixes: Prefixes = 1,
+    trace: Trace = None,
+    trace_speed: TraceSpeed = 1.0,
+    slo: Slo = None,
+    repeat: Repeat = 1,
+    output: Output = None,
+    libc: Libc = None,
+    silence_s: SilenceS = 300.0,
     allow_invalid: AllowInvalid = False,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Draw the plots, write report.html.")
-    ] = True,
-    tool_args: Annotated[
-        list[str] | None,
-        typer.Option("--tool-arg", help="To the tool as it is; what stands behind -- is the same."),
-    ] = None,
+    report: Report = True,
+    tool_args: ToolArgs = None,
     json: options.Json = False,
 ) -> int:
     """Load a cluster, measure it, and judge the result."""
@@ -192,7 +212,7 @@ def compare(
     allow_invalid: AllowInvalid = False,
     json: options.Json = False,
 ) -> int:
-    """Show what changed from one result to others, and whether it is noise."""
+    """Show what changed between results, and whether it is noise."""
     from dynoctl.cli.bench_results import compare as verb
 
     return verb(results, allow_invalid=allow_invalid, json=json)

@@ -32,7 +32,7 @@ METRICS_BASE = {
 SIDE_CHANNEL_BASE = 5600  # where vLLM workers are asked about their KV; NIXL's usual port
 # Of workers that are larger than a node, on the node of their head; and of Ray, on each node.
 GATHER_BASE, DP_BASE = 8300, 8350
-RAY_BASE = {"gcs": 8400, "node": 8500, "object": 8600, "agent": 8700}
+RAY_BASE = {"gcs": 8400, "node": 8500, "object": 8600, "agent": 8700, "client": 8800}
 STAGE_BASE = 8800  # where a model is offered to other nodes while it is copied
 RANGE = 100
 

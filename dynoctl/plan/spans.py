@@ -70,8 +70,8 @@ def _lead(placement: Placement, sites: Mapping[str, Site]) -> runtime.Endpoint:
 
 
 def ray_ports(process: Process, site: Site) -> dict[str, int]:
-    """The ports of one node's Ray, by what they are for; `gcs`, where Ray's head answers, is on the head alone."""
-    uses = [use for use in RAY_BASE if use != "gcs" or process.is_head]
+    """The ports of one node's Ray, by what they are for; where Ray's head answers, `gcs`, is on the head alone."""
+    uses = [use for use in RAY_BASE if use not in ("gcs", "client") or process.is_head]
     return {use: _ray_port(process.name, use, process.placements[0].index, site) for use in uses}
 
 
@@ -122,5 +122,6 @@ def ray_settings(cluster: str, process: Process, sites: Mapping[str, Site]) -> r
         node_port=ports["node"],
         object_port=ports["object"],
         agent_port=ports["agent"],
+        client_port=ports.get("client"),
         health_path=f"{site.unit_folder(process.name)}/health.json",
     )

@@ -193,7 +193,7 @@ def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -
     document = {
         "argv": [site.python, "-m", "dyno_runtime", "ray", path],
         "env": {name: reveal(value) for name, value in env.items()},
-        "listens": list(ports.values()),
+        "listens": [port for use, port in ports.items() if use != "client"],  # nobody needs that one
         "stop_grace_s": ROLE_GRACE_S,
     }
     files = ((path, render(ray_settings(topology.name, process, sites))),)

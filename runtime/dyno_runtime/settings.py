@@ -171,6 +171,7 @@ class RayNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object_port: int
     agent_port: int
     health_path: str
+    client_port: int | None = None  # of the head, for what Ray calls its client, where Ray insists on it
 
 
 def encode(settings: ProcessSettings | RayNode) -> bytes:

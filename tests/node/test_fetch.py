@@ -1,4 +1,4 @@
-"""Files from node to node: whole and proved, gone on with where they were cut off, refused where they are not right."""
+"""Files from node to node: whole and proved, gone on with where cut off, refused where they are not right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model on one host only: refused where it is missing, copied where the topology says so, then served from there."""
+"""A model on one host only: refused where it is missing, copied where the topology says so, then served there."""
 
 from __future__ import annotations
 

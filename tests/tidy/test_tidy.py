@@ -16,14 +16,18 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", 
 
 # Pauses of a fixed length between two looks, each with a deadline, and why no event could be waited for instead.
 PAUSES = {
+    "dynoctl/probe/bench/generator.py": "no waits: how often progress is told and silent calls are ended",
     "dynoctl/remote/host_keys.py": "flock has no time-out of its own",
     "node/dyno_node/cgroup.py": "no event tells when an emptied cgroup may be removed",
     "node/dyno_node/lock.py": "flock has no time-out of its own",
     "node/dyno_node/start.py": "a lock that another process holds cannot be waited for with a deadline",
     "node/dyno_node/stop.py": "a lock that another process holds cannot be waited for with a deadline",
     "runtime/dyno_runtime/engine/vllm/engine.py": "vLLM tells by a flag that a child has died",
+    "runtime/dyno_runtime/engine/vllm/ranks.py": "vLLM's launcher keeps the ends of its children to itself",
     "runtime/dyno_runtime/roles/prefill.py": "no waits: how often a claim is prolonged, and the queue looked at",
     "runtime/dyno_runtime/roles/prefilling.py": "three things of different kinds that must all be there",
+    "runtime/dyno_runtime/roles/ray_node.py": "a port of another machine does not tell when it begins to answer",
+    "runtime/dyno_runtime/roles/ray_view.py": "Ray's table of nodes can only be read, not watched",
     "runtime/dyno_runtime/roles/process.py": "what is in flight is counted by the roles, each for itself",
 }
 
@@ -49,7 +53,12 @@ IMPURE_MODULES = {
 }
 
 # Modules that nothing imports, because they are where a program begins.
-ENTRIES = {"dynoctl.__main__", "dyno_node.__main__", "dyno_runtime.__main__"}
+ENTRIES = {
+    "dynoctl.__main__",
+    "dyno_node.__main__",
+    "dyno_runtime.__main__",
+    "dyno_runtime.roles.ray_view",  # a program of its own
+}
 
 # Written in parts, so that this file does not find itself.
 LEFTOVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK", "breakpoint" + "()", "pdb." + "set_trace")

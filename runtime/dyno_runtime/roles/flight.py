@@ -176,8 +176,9 @@ class Flight:
             self._tower.begun(self._order)
             self._session = answered(self._session)
         self._made += body.tokens
-        if self._sink is not None:
-            self._sink.item(body)
+        sink = self._sink
+        if sink is not None:
+            sink.item(body)
             if body.finish is not None:
                 self._finish(None)
 

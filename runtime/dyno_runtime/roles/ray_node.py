@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import shutil
@@ -159,7 +160,9 @@ def argv(settings: RayNode) -> list[str]:
     """The command that is this node. Ray's workers take free ports: fixed ones would meet those of another Ray."""
     head = f"{settings.head.host}:{settings.head.port}"
     place = ["--head", f"--port={settings.head.port}", "--include-dashboard=false", "--disable-usage-stats"]
-    place.append("--ray-client-server-port=0")  # none: nobody comes from outside
+    if settings.client_port is not None and importlib.util.find_spec("grpc") is not None:
+        # With gRPC there, Ray serves its client, which nobody uses; two heads on a node must not meet.
+        place.append(f"--ray-client-server-port={settings.client_port}")
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
         *(place if settings.is_head else [f"--address={head}"]),

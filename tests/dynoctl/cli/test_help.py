@@ -18,12 +18,18 @@ from tests.dynoctl.cli.conftest import Dynoctl
 GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
 TOP: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MODELS: dict[str, Any] = TOP["models"].commands
-COMMANDS = {**TOP, **{f"models {verb}": command for verb, command in MODELS.items()}}
+BENCH: dict[str, Any] = TOP["bench"].commands
+COMMANDS = {
+    **TOP,
+    **{f"models {verb}": command for verb, command in MODELS.items()},
+    **{f"bench {verb}": command for verb, command in BENCH.items()},
+}
 
 
 def test_the_verbs_in_the_order_of_a_life() -> None:
     assert list(TOP) == ["validate", "schema", "plan", "up", "status", "logs", "down", "models", "bench"]
     assert list(MODELS) == ["list", "add", "remove"]
+    assert list(BENCH) == ["run", "list", "show", "compare"]
 
 
 @pytest.mark.parametrize("verb", ["dynoctl", *COMMANDS])
@@ -57,7 +63,17 @@ def test_every_verb_and_every_option_says_what_it_does(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["plan", "up", "status", "logs", "down", "validate", *(f"models {one}" for one in MODELS)]
+    "verb",
+    [
+        "plan",
+        "up",
+        "status",
+        "logs",
+        "down",
+        "validate",
+        *(f"models {one}" for one in MODELS),
+        *(f"bench {one}" for one in BENCH),
+    ],
 )
 def test_what_prints_data_prints_json_too(verb: str) -> None:
     assert "json" in {parameter.name for parameter in COMMANDS[verb].params}

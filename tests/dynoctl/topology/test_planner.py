@@ -66,3 +66,10 @@ def test_it_counts_the_gpus_of_the_nodes_and_of_a_worker() -> None:
     assert (found["max_gpus"], found["decode_gpus"], found["prefill_gpus"]) == (16, 4, 8)
     named = settings(specs(GPUS, "roles.planner.max_gpus=12")["n1/frontend-0"]).planner
     assert named.max_gpus == 12
+
+
+def test_every_shipped_topology_of_a_language_model_has_one() -> None:
+    shipped = sorted((Path(__file__).parents[3] / "topologies").glob("*.yaml"))
+    read = {path.name: parse(path.read_bytes(), path.name) for path in shipped}
+    without = [name for name, one in read.items() if not one.roles.planner]
+    assert without == [name for name, one in read.items() if one.engine.kind == "hello"]

@@ -32,7 +32,7 @@ def spread(cluster: Cluster, nodes: int) -> list[Unit]:
 
 
 def ended(units: list[Unit]) -> list[int]:
-    return [unit.wait(20.0) for unit in units]
+    return [unit.wait(40.0) for unit in units]
 
 
 def rank_of(unit: Unit) -> dict[str, object]:
@@ -43,8 +43,8 @@ def test_a_worker_of_three_processes_dies_and_comes_back_as_one(cluster: Cluster
     front = cluster.add("node0", "frontend", "processor", "router")
     head, first, second = units = spread(cluster, 3)
     try:
-        cluster.ready()
-        wait_for(lambda: rank_of(first).get("engine") == "ready", "the rank is ready")
+        cluster.ready(60.0)
+        wait_for(lambda: rank_of(first).get("engine") == "ready", "the rank is ready", 30.0)
         assert ask(front, "a b").worker == "node1/decode-0"
 
         second.end(signal.SIGKILL)
@@ -53,11 +53,11 @@ def test_a_worker_of_three_processes_dies_and_comes_back_as_one(cluster: Cluster
         why = f"rank 2 is lost, {place}: its process ended, or its node; the worker starts anew as one"
         assert f"ERROR process {why}" in head.log
         assert "ERROR rank the head at" in first.log
-        wait_for(lambda: front.sees(), "it is no instance any more")
+        wait_for(lambda: front.sees(), "it is no instance any more", 30.0)
 
         for unit in (first, second, head):
             unit.start()
-        cluster.ready()
+        cluster.ready(60.0)
         assert ask(front, "a b").worker == "node1/decode-0"
 
         head.end(signal.SIGKILL)
@@ -73,7 +73,7 @@ def test_a_worker_that_is_stopped_finishes_what_is_in_flight_with_its_ranks(clus
     front = cluster.add("node0", "frontend", "processor", "router")
     units = spread(cluster, 2)
     try:
-        cluster.ready()
+        cluster.ready(60.0)
         assert ask(front, "a").status == 200
         for unit in reversed(units):
             unit.send(signal.SIGTERM)
