@@ -155,6 +155,7 @@ def test_probes_teach_nothing_and_hit_their_target(cluster: Cluster):
         {
             "message": "there is no decode worker node9/decode-0",
             "type": "invalid_request_error",
+            "param": None,
             "code": "not_found",
         },
     )
@@ -168,6 +169,7 @@ def test_no_worker_is_a_503_that_says_when_to_come_back(cluster: Cluster):
     assert answer.json["error"] == {
         "message": "there is no decode worker that could take the request",
         "type": "unavailable_error",
+        "param": None,
         "code": "no_worker",
     }
     health = request(f"{front.url}/health", None, {})
