@@ -154,11 +154,10 @@ def _planner(topology: Topology, process: Process) -> runtime.Planner:
     spec = next((one.spec for one in process.placements if isinstance(one.spec, Planner)), None)
     if spec is None:
         return runtime.Planner()
-    named = [machine.gpus for machine in topology.machines.values() if machine.gpus is not None]
     return runtime.Planner(
         interval_s=spec.interval_s,
         pull_s=spec.pull_s,
-        max_gpus=spec.max_gpus or sum(named) or runtime.Planner().max_gpus,
+        max_gpus=spec.max_gpus,
         min_workers=spec.min_workers,
         decode_gpus=_gpus(topology.roles.decode),
         prefill_gpus=_gpus(topology.roles.prefill),

@@ -121,7 +121,7 @@ class Planner(Role, frozen=True):
     pull_s: Annotated[Seconds, Meta(description="It looks once in so many seconds.")] = 1.0
     max_gpus: Annotated[
         Positive | None,
-        Meta(description="Workers may take so many GPUs; where absent, all that the nodes name, or else 8."),
+        Meta(description="Workers may take so many GPUs; where absent, any number."),
     ] = None
     min_workers: Annotated[Positive, Meta(description="It never wishes for fewer workers of a role.")] = 1
     kv_up: Annotated[Share, Meta(description="Above this KV load it wishes for a decode worker more.")] = 0.9

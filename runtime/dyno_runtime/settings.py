@@ -71,11 +71,12 @@ class Disagg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Planner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the planner wishes for more or fewer workers; docs/planner.md has the rules and where the defaults come
-    from. KV loads are parts of 1, queue lengths are tasks, GPUs those of one worker."""
+    from. KV loads are parts of 1, queue lengths are tasks, GPUs those of one worker;
+    without `max_gpus` nothing bounds what all of them take."""
 
     interval_s: float = 30.0
     pull_s: float = 1.0
-    max_gpus: int = 8
+    max_gpus: int | None = None
     min_workers: int = 1
     decode_gpus: int = 1
     prefill_gpus: int = 1

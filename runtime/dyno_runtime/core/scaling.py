@@ -14,6 +14,7 @@ A worker's KV load is the part of its blocks that is in use, and 0.02 for each r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -124,7 +125,8 @@ def decide(rules: Planner, seen: Seen, grace: int) -> Decision:
         why = "workers came or went within the interval"
         prefill = Wish(now.prefill, now.prefill, why) if now.prefill or seen.before.prefill else None
         return Decision(rules, seen, grace, Wish(now.decode, now.decode, why), prefill, max(grace - 1, 0))
-    budget = rules.max_gpus - now.prefill * rules.prefill_gpus - now.decode * rules.decode_gpus
+    most = math.inf if rules.max_gpus is None else rules.max_gpus
+    budget = most - now.prefill * rules.prefill_gpus - now.decode * rules.decode_gpus
     fewer_prefill = _fewer_prefill(rules, seen) if now.prefill else None
     fewer_decode = _fewer_decode(rules, seen, grace)
     budget += (rules.prefill_gpus if fewer_prefill else 0) + (rules.decode_gpus if fewer_decode else 0)
@@ -149,7 +151,7 @@ def _fewer_prefill(rules: Planner, seen: Seen) -> Wish | None:
     return Wish(count, count - 1, why)
 
 
-def _more_prefill(rules: Planner, seen: Seen, budget: int) -> Wish:
+def _more_prefill(rules: Planner, seen: Seen, budget: float) -> Wish:
     mean, first, last, count = seen.queue_mean, seen.queue_first, seen.queue_last, seen.now.prefill
     if mean is None or first is None or last is None:
         return Wish(count, count, "the prefill queue could not be asked")
@@ -172,7 +174,7 @@ def _fewer_decode(rules: Planner, seen: Seen, grace: int) -> Wish | None:
     return Wish(count, count - 1, f"the KV load was {load:g} on average, below {rules.kv_down:g}")
 
 
-def _more_decode(rules: Planner, seen: Seen, grace: int, budget: int) -> Wish:
+def _more_decode(rules: Planner, seen: Seen, grace: int, budget: float) -> Wish:
     load, count = seen.kv_load, seen.now.decode
     if load is None:
         return Wish(count, count, "no decode worker could be asked")

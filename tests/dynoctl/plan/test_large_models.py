@@ -49,7 +49,7 @@ def test_405b_is_told_every_value() -> None:
     for node in ("node2", "node3"):
         assert engine(told[f"{node}/prefill-0"]) == ("vllm", 64, 8192, args, (8, "mp"))
     front = told["node1/frontend-0"]
-    assert front["roles"] == ["frontend", "processor", "router"]
+    assert front["roles"] == ["frontend", "processor", "router", "planner"]
     assert front["http"]["port"] == 8000
     assert front["routing"]["policy"] == "kv"
     for each in told.values():
@@ -76,7 +76,7 @@ def test_r1_spans_its_machines_with_a_ray_cluster_for_each_worker() -> None:
     told = settings(world.planned(shipped("r1-agg-2node")))
     args = {"enforce-eager": True, "max-num-batched-tokens": 16384, "enable-prefix-caching": True}
     assert engine(told["node1/decode-0"]) == ("vllm", 64, 16384, args, (16, "ray"))
-    assert told["node1/frontend-0"]["roles"] == ["frontend", "processor"]  # workers take turns
+    assert told["node1/frontend-0"]["roles"] == ["frontend", "processor", "planner"]  # workers take turns
     told = settings(world.planned(shipped("r1-disagg-4node")))
     assert engine(told["node1/decode-0"]) == ("vllm", 64, 16384, {}, (16, "ray"))
     assert engine(told["node3/prefill-0"]) == (

@@ -38,7 +38,7 @@ def test_what_was_found_is_taken_apart() -> None:
     made = hosts("n1")
     state = {"phase": "running", "digest": "d", "boot_id": "boot", "pid": 7, "starttime": 5}
     stat = "7 (python) S " + " ".join(["0"] * 18) + " 5 0"
-    unit = f"{UNIT}decode-0{FIELD}{FIELD}{json.dumps(state)}{FIELD}{stat}{FIELD}"
+    unit = f"{UNIT}decode-0{FIELD}{FIELD}{FIELD}{json.dumps(state)}{FIELD}{stat}{FIELD}"
     lock = {"boot_id": "boot", "until_s": 2000.0, "who": "ada", "host": "laptop", "doing": "x", "since": "y"}
     look(made["n1"], units=unit, lock=json.dumps(lock), manifest='{"generation": 4}', have="node-0a.pyz\n")
     seen = observe(fleet(made), "c", looks("n1")).nodes["n1"]

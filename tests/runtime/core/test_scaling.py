@@ -19,7 +19,7 @@ from dyno_runtime.core.scaling import Counts, Decision, Figures, Seen, Window, a
 from dyno_runtime.settings import Planner
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "planner"
-RULES = Planner()
+RULES = Planner(max_gpus=8)
 
 
 def interval(one: dict[str, Any]) -> Seen:
