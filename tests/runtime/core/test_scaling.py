@@ -19,7 +19,8 @@ from dyno_runtime.core.scaling import Counts, Decision, Figures, Seen, Window, a
 from dyno_runtime.settings import Planner
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "planner"
-RULES = Planner(max_gpus=8)
+MAX_GPUS = 8
+RULES = Planner(max_gpus=MAX_GPUS)
 
 
 def interval(one: dict[str, Any]) -> Seen:
@@ -121,4 +122,4 @@ def test_every_decision_can_be_made_again_from_its_record_and_keeps_the_bounds(
             assert wish.wish >= min(wish.now, RULES.min_workers)
     if decision.changes:
         more = decision.decode.wish + (decision.prefill.wish if decision.prefill else 0)
-        assert more <= max(RULES.max_gpus, now.decode + now.prefill)
+        assert more <= max(MAX_GPUS, now.decode + now.prefill)
