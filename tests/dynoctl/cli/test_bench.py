@@ -42,7 +42,7 @@ REFUSED = {
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serving() as one:
-        one.delay_s = 0.01
+        one.delay_s, one.gap_s = 0.01, 0.005
         yield one
 
 

@@ -24,6 +24,7 @@ class Server:
         self.fail_every = 0
         self.models: Any = ["null"]
         self.delay_s = 0.0
+        self.gap_s = 0.0  # between the pieces of an answer, so that a reader who is late still sees several
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.most_at_once = 0
@@ -76,6 +77,8 @@ class Server:
                 self.most_at_once = max(self.most_at_once, self._now)
                 for piece in await self._answer(head.split(" ")[1], body):
                     writer.write(piece)
+                    if self.gap_s:
+                        await asyncio.sleep(self.gap_s)
                 await writer.drain()
                 self._now -= 1
                 if self.how == "cut":
