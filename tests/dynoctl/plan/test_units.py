@@ -40,6 +40,8 @@ def test_etcd() -> None:
             *("--listen-peer-urls", "http://127.0.0.1:2380"),
             *("--initial-advertise-peer-urls", "http://127.0.0.1:2380"),
             *("--initial-cluster", "etcd=http://127.0.0.1:2380"),
+            *("--heartbeat-interval", "50"),
+            *("--election-timeout", "250"),
             *("--auto-compaction-retention", "1"),
             *("--logger", "zap"),
             *("--log-level", "warn"),
