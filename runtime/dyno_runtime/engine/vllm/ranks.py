@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from dyno_runtime.engine.base import EngineError
-from dyno_runtime.engine.threads import in_daemon
 from dyno_runtime.engine.vllm.arguments import words_of
 from dyno_runtime.engine.vllm.library import load_library, prepare_environment
 from dyno_runtime.engine.vllm.spread import spread_args
@@ -44,7 +43,7 @@ class VllmRank:
 
     async def load(self) -> None:
         # In a thread: imports and weights take from seconds to minutes, and the head has to hear from us meanwhile.
-        await in_daemon(self._load)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._load))
 
     def _load(self) -> None:
         settings = self._settings
