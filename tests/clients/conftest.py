@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.dynoctl.cli.cluster import Cluster
+from tests.dynoctl.cli.cluster import Cluster, brought_up
 
 TEXT = """\
 name: NAME
@@ -33,14 +31,8 @@ disagg: {{mode: conditional, max_local_prefill_length: 64}}
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """It is up; `url` is where clients find it."""
-    with tempfile.TemporaryDirectory(prefix="dyno-clients-", ignore_cleanup_errors=True) as folder:
-        made = Cluster(Path(folder), "clients", TEXT)
-        try:
-            done = made.run("up", str(made.file))
-            assert done.code == 0, done.err
-            yield made
-        finally:
-            made.end()
+    with brought_up("clients", TEXT) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,3 +127,16 @@ class Cluster:
             proc.send(each.process, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
         assert (done.code, left) == (0, []), done.err
+
+
+@contextmanager
+def brought_up(name: str, text: str) -> Iterator[Cluster]:
+    """A cluster that is up, for tests that share it; nothing of it is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"dyno-{name}-", ignore_cleanup_errors=True) as folder:
+        made = Cluster(Path(folder), name, text)
+        try:
+            done = made.run("up", str(made.file))
+            assert done.code == 0, done.err
+            yield made
+        finally:
+            made.end()

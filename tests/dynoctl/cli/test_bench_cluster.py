@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.dynoctl.cli.cluster import Cluster
+from tests.dynoctl.cli.cluster import Cluster, brought_up
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = """\
@@ -36,14 +35,8 @@ SMALL = ["--input-tokens", "100", "--output-tokens", "8", "--requests", "12", "-
 
 @pytest.fixture(scope="module")
 def it() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="dyno-bench-", ignore_cleanup_errors=True) as folder:
-        made = Cluster(Path(folder), "benched", TEXT)
-        try:
-            done = made.run("up", str(made.file))
-            assert done.code == 0, done.err
-            yield made
-        finally:
-            made.end()
+    with brought_up("benched", TEXT) as made:
+        yield made
 
 
 @pytest.fixture
