@@ -224,13 +224,21 @@ class Generator:
         line.send(order.data)
 
     def _next(self, line: Line) -> None:
-        """What this connection does now."""
-        if self._stopped or line not in self._lines:
+        """What this connection does now; where it is gone, another one does it."""
+        if self._stopped:
             return
+        if not line.stays:
+            self._lines.discard(line)
+            line.end()
         follow = None
         if self._load.turns > 1 and self._phase.left:
             follow = self._orders.follow(line.order, spoken(line.body))
-        if follow is not None:
+        if line not in self._lines:
+            if follow is not None:
+                self._take(follow)
+            else:
+                self._go_on()
+        elif follow is not None:
             self._phase.left -= 1
             self._send(line, follow)
         elif self._waiting:

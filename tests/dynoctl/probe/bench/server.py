@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from benchmarks.null_server import answer
 
 
 class Server:
-    """`how`: good, short (one token less than was asked for), empty, error, late-error, cut, silent. `fail_every`:
-    each n-th request gets an error. `models` is what it serves."""
+    """`how`: good, short (one token less than was asked for), empty, error, late-error, cut, silent, close (a
+    connection an answer), no-length (whose end is that of the connection), trailing (bytes behind the answer that
+    belong to nothing). `fail_every`: each n-th request gets an error. `models` is what it serves."""
 
     def __init__(self) -> None:
         self.how = "good"
@@ -81,7 +83,7 @@ class Server:
                         await asyncio.sleep(self.gap_s)
                 await writer.drain()
                 self._now -= 1
-                if self.how == "cut":
+                if self.how in ("cut", "close", "no-length"):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
@@ -112,7 +114,22 @@ class Server:
         if self.how == "late-error":
             event = b'data: {"error":{"message":"lost the worker"}}\n\n'
             return [whole[0], b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)]
-        return whole[:1] if self.how == "cut" else whole
+        return shaped(whole, self.how)
+
+
+def shaped(whole: list[bytes], how: str) -> list[bytes]:
+    """A good answer as a server that is odd would send it."""
+    if how == "cut":
+        return whole[:1]
+    if how == "close":
+        return [whole[0].replace(b"\r\n", b"\r\nconnection: close\r\n", 1), *whole[1:]]
+    if how == "trailing":
+        return [*whole[:-1], whole[-1] + b"what is this?"]
+    if how == "no-length":
+        head, _, body = b"".join(whole).partition(b"\r\n\r\n")
+        events = re.findall(rb"data: .*\n\n", body)
+        return [head.replace(b"\r\ntransfer-encoding: chunked", b"") + b"\r\n\r\n", *events]
+    return whole
 
 
 def plain(status: int, body: str) -> bytes:
