@@ -60,10 +60,10 @@ def choose(
 
 def _auto(asked: Asked, loads: tuple[Load, ...], terminal: Terminal) -> Instrument:
     """genai-perf where its binary runs and it knows the load, else aiperf, else builtin; said in a line."""
-    special = any(load.trace is not None or load.turns > 1 for load in loads)
+    refusals = [why for load in loads if (why := genai_perf.refusal(load)) is not None]
     try:
-        if special:
-            terminal.say("genai-perf knows no such load: aiperf measures")
+        if refusals:
+            terminal.say(f"{refusals[0]}: aiperf measures")
         elif asked.libc is None and libc.glibc() < genai_perf.BINARY_GLIBC:
             terminal.say(f"{_too_old()}: aiperf measures")
         else:
