@@ -171,12 +171,15 @@ def _sample(line: dict[str, Any], start_ns: int, asked: int | None) -> Sample:
         return found[name]["value"] if name in found else None
 
     first_ms = value("time_to_first_token")
+    tokens, off_percent = value("output_sequence_length") or 0, value("osl_mismatch_diff_pct")
+    if asked is None and tokens and off_percent is not None:
+        asked = round(tokens / (1 + off_percent / 100))
     return Sample(
         start_s,
         float(found["request_latency"]["value"]) / 1e3,
         None if first_ms is None else float(first_ms) / 1e3,
         value("input_sequence_length"),
-        value("output_sequence_length") or 0,
+        tokens,
         value("usage_prompt_cache_read_tokens"),
         asked,
     )

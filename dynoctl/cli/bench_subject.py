@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -196,4 +197,12 @@ def subject(asked: Asked, terminal: Terminal) -> Iterator[Subject]:
     url = asked.url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {asked.url} does not begin with http:// or https://")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise UsageError(
+            "--url has a user or a password in it, which everybody who lists processes can see",
+            next="the same without it; a server's key goes into the environment, as OPENAI_API_KEY",
+        )
+    if parts.query or parts.fragment:
+        raise UsageError(f"--url {parts.scheme}://{parts.netloc}{parts.path} must end there, without ? and #")
     yield Server(Target(url=url, model=http.choose(url, asked.model)))
