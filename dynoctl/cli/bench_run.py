@@ -26,7 +26,8 @@ from dynoctl.cli.session import now
 from dynoctl.errors import DynoctlError, Interrupted
 from dynoctl.probe.bench.interrupts import interrupts
 from dynoctl.probe.bench.machine import this_machine
-from dynoctl.probe.bench.store import Store, read, save, save_samples, scrub
+from dynoctl.probe.bench.seeds import Seeds
+from dynoctl.probe.bench.store import Store, save, save_samples, scrub
 from dynoctl.probe.bench.tool import Instrument, Job, Measured
 from dynoctl.show.bench.progress import Progress, progress
 from dynoctl.show.terminal import NobodyReads, Terminal
@@ -35,22 +36,6 @@ from dynoctl.show.terminal import NobodyReads, Terminal
 def store() -> Store:
     """Where results are kept."""
     return Store(known.home() / "bench" / "results")
-
-
-def first_seed(asked: Asked, found: Subject) -> int:
-    """The one that was typed; else the first from 123 on that no result for this server has, so that no prompt of an
-    earlier run is in a cache."""
-    if asked.seed is not None:
-        return asked.seed
-    used = [SEED - 1]
-    for folder in store().folders():
-        try:
-            record = read(folder)
-        except DynoctlError:
-            continue
-        if (record.target.url, record.target.model) == (found.target.url, found.target.model):
-            used += [point.load.seed for point in record.points]
-    return max(used) + 1
 
 
 @dataclass
@@ -77,9 +62,11 @@ class Run:
         from dynoctl.cli.bench_tools import choose
 
         instrument, tokenizer = choose(asked, found, loads, terminal)
-        seed, started = first_seed(asked, found), now()
+        seeds, target = Seeds(known.home() / "bench" / "seeds.json"), found.target
+        seed = seeds.take(target.url, target.model, len(loads), first=SEED, typed=asked.seed)
+        started = now()
         stamp = started.replace("-", "").replace(":", "").replace("T", "-").rstrip("Z")
-        name = found.target.cluster or "url"
+        name = target.cluster or "url"
         given = Path(asked.output) if asked.output else None
         theirs = given is not None and given.exists()
         folder = store().begin(stamp, name, given)
@@ -194,7 +181,8 @@ class Run:
             save(self.folder, self.record)
         except DynoctlError as error:
             unsaved = error
-        tell(self.record, self.folder, self.terminal, json=self.asked.json)
+        kept = self.folder if unsaved is None else None
+        tell(self.record, kept, self.terminal, json=self.asked.json)
         if unsaved is not None:
             raise unsaved
         if self.asked.report and problem is None:

@@ -82,7 +82,7 @@ class Cluster:
         topology = session.target.topology
         observed = session.look()
         self._observed = observed
-        _refuse_unready(topology, observed)
+        _refuse_unready(topology, observed, asked.target or topology.name)
         served = sorted(set(token.models(topology).values()))
         if not served:
             raise UsageError(
@@ -160,19 +160,19 @@ class Cluster:
         return {**dict.fromkeys(sorted(kinds), code), **found.engines}
 
 
-def _refuse_unready(topology: Topology, observed: Observed) -> None:
+def _refuse_unready(topology: Topology, observed: Observed, typed: str) -> None:
     """Raises NotReady: a cluster that is not up is not worth measuring."""
     states = cluster_states(cluster_units(topology, observed), observed)
     if not states:
         raise NotReady(
             f"{topology.name} does not run, so there is nothing to measure",
-            next=f"dynoctl up {topology.name}",
+            next=f"dynoctl up {typed}",
         )
     short = [state for state in states if not state.climbed]
     if short:
         raise NotReady(
             f"{len(short)} of {len(states)} roles of {topology.name} are not up, so nothing is measured",
-            next=f"dynoctl status {topology.name}",
+            next=f"dynoctl status {typed}",
         )
 
 

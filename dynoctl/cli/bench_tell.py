@@ -1,6 +1,6 @@
 """A result of a benchmark on standard output.
 
-In: a record, its folder. Out: tables and a verdict, or JSON.
+In: a record, its folder if it is kept in one. Out: tables and a verdict, or JSON.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dynoctl.show.bench import table
 from dynoctl.show.terminal import NobodyReads, Terminal
 
 
-def tell(record: Record, folder: Path, terminal: Terminal, *, json: bool) -> None:
+def tell(record: Record, folder: Path | None, terminal: Terminal, *, json: bool) -> None:
     """A result, for people or programs. That nobody reads it changes nothing."""
     with contextlib.suppress(NobodyReads):
         _print(record, folder, terminal, json=json)
 
 
-def _print(record: Record, folder: Path, terminal: Terminal, *, json: bool) -> None:
+def _print(record: Record, folder: Path | None, terminal: Terminal, *, json: bool) -> None:
     if json:
-        terminal.result(show_json.document({"folder": str(folder), **plain(record)}))
+        terminal.result(show_json.document({"folder": folder and str(folder), **plain(record)}))
         return
     for line in table.head(record):
         terminal.result(line)
@@ -37,4 +37,5 @@ def _print(record: Record, folder: Path, terminal: Terminal, *, json: bool) -> N
     terminal.result()
     for line in table.verdict(record):
         terminal.result(line)
-    terminal.result(f"result      {folder}")
+    if folder is not None:
+        terminal.result(f"result      {folder}")

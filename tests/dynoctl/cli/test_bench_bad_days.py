@@ -175,6 +175,17 @@ def test_a_folder_of_the_user_keeps_what_is_in_it(
     assert not (tmp_path / "made").exists()
 
 
+def test_no_seed_is_taken_twice_wherever_results_go(
+    server: Server, dynoctl: Dynoctl, home: Path, tmp_path: Path
+) -> None:
+    seeds = []
+    for number, more in enumerate(([], ["--seed", "500"], ["-c", "1,2"], [])):
+        folder = tmp_path / str(number)
+        done = dynoctl("bench", "--url", server.url, *BUILTIN, "--output", str(folder), *more, "--json")
+        seeds.append([point["load"]["seed"] for point in done.json["points"]])
+    assert seeds == [[123], [500], [501, 502], [503]]
+
+
 def test_words_for_the_tool_that_set_the_load(server: Server, dynoctl: Dynoctl, home: Path) -> None:
     done = dynoctl("bench", "--url", server.url, *BUILTIN, "--", "--request-count", "5")
     assert (done.code, done.err) == (
