@@ -142,7 +142,10 @@ def parse(requests: str, summary: str | None, load: Load, gpus: int) -> Parsed:
 
 def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
-    spreads = {name: _spread(values[word]) for name, word in SPREADS.items()}
+    # It writes nothing of what no request had: gaps of answers of one token.
+    had = {name: word for name, word in SPREADS.items() if word in values or getattr(own, name) is not None}
+    spreads = {name: _spread(values[word]) for name, word in had.items()}
+    per_user = None if own.itl_ms is None else float(values["output_token_throughput_per_user"]["avg"])
     tokens_per_s = float(values["output_token_throughput"]["avg"])
     good = values.get("goodput", values.get("request_goodput"))
     return msgspec.structs.replace(
@@ -150,7 +153,7 @@ def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
         **spreads,
         requests_per_s=float(values["request_throughput"]["avg"]),
         output_tokens_per_s=tokens_per_s,
-        output_tokens_per_s_per_user=float(values["output_token_throughput_per_user"]["avg"]),
+        output_tokens_per_s_per_user=per_user,
         output_tokens_per_s_per_gpu=tokens_per_s / gpus if gpus else None,
         good_requests_per_s=own.good_requests_per_s if good is None else float(good["avg"]),
     )

@@ -46,7 +46,7 @@ class External:
         warm_errors = self.warm_up(job, on_progress)
         command = aiperf.with_extra(self.command(job), job.extra)
         sign = Signs(job, self.done, on_progress)
-        ended = run(command, job.folder, self.variables(), sign, job.silence_s)
+        ended = run(command, job.folder, self.variables(), sign, job.silence_s, self.polls)
         try:
             parsed = self.parsed(job)
         except FileNotFoundError as error:
@@ -66,6 +66,7 @@ class External:
         )
 
     exact = True  # whether tokens are as the server counts them
+    polls = ""  # the name of a process of it that takes what CPU there is while it waits
 
     @abstractmethod
     def command(self, job: Job) -> list[str]: ...
@@ -135,6 +136,8 @@ class Signs:
 class Aiperf(External):
     """aiperf."""
 
+    polls = "aiperf timing_m"  # its timing_manager, as the kernel cuts the name
+
     def command(self, job: Job) -> list[str]:
         program = self.environment.program("aiperf")
         trace = None if job.load.trace is None else str(_replayed(job))
@@ -198,12 +201,15 @@ class GenaiPerf(External):
 
 
 def _replayed(job: Job) -> Path:
-    """The trace as it is to be replayed: so many requests, so fast."""
+    """The trace as it is to be replayed: so many requests, so fast, the first one at once."""
     load: Load = job.load
     place = job.folder / "trace.jsonl"
+    rows = read(Path(load.trace or ""))[: load.requests]
     lines = [
-        msgspec.json.encode(msgspec.structs.replace(row, timestamp=row.timestamp / load.trace_speed))
-        for row in read(Path(load.trace or ""))[: load.requests]
+        msgspec.json.encode(
+            msgspec.structs.replace(row, timestamp=(row.timestamp - rows[0].timestamp) / load.trace_speed)
+        )
+        for row in rows
     ]
     with writing(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
