@@ -198,6 +198,7 @@ def _error(found: dict[str, Any]) -> str:
     return f"status {found['code']}: {said}" if found.get("code") else said
 
 
-def done(lines: Iterable[str]) -> int:
-    """How many measured requests are in a file that is still being written."""
-    return sum('"benchmark_phase":"profiling"' in line for line in lines)
+def done(lines: Iterable[str]) -> tuple[int, int]:
+    """How many requests of the warm-up and how many measured ones are in a file that is still being written."""
+    phases = [line.partition('"benchmark_phase":"')[2].partition('"')[0] for line in lines]
+    return phases.count("warmup"), phases.count("profiling")

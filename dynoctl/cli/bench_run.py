@@ -121,7 +121,8 @@ class Run:
             scrub(job.folder, self.secrets)
         self.interrupted = measured.interrupted
         after = self.subject.snapshot()
-        figures = with_counters(measured.metrics, before.counters, after.counters)
+        counted = before.counters if measured.warm is None else measured.warm
+        figures = with_counters(measured.metrics, counted, after.counters)
         evidence = validity.Evidence(
             load, figures, measured.samples, measured.cpu, before, after, measured.exact
         )

@@ -84,7 +84,7 @@ def test_ctrl_c_between_two_points(
 
     def pressed(url: str) -> dict[str, float]:
         looks.append(url)
-        if len(looks) == 2:  # the one behind the first point
+        if len(looks) == 3:  # before it, behind its warm-up, behind it
             os.kill(os.getpid(), signal.SIGINT)
         return counted(url)
 
@@ -173,6 +173,19 @@ def test_a_folder_of_the_user_keeps_what_is_in_it(
     assert sorted(path.name for path in given.iterdir()) == ["mine", "point-0"]
     done = dynoctl("bench", "--url", server.url, *BUILTIN, "--output", str(tmp_path / "made"), "--", "--foo")
     assert not (tmp_path / "made").exists()
+
+
+def test_hits_behind_a_long_warm_up(server: Server, dynoctl: Dynoctl, home: Path) -> None:
+    """The server alone tells of them, and the warm-up had none."""
+    server.hits_after, server.delay_s = 60, 0.0
+    done = dynoctl("bench", "--url", server.url, *BUILTIN, "--warmup", "60", "--json")
+    assert (done.code, done.json["reasons"]) == (
+        1,
+        [
+            "100% of each prompt came from a cache, which was not asked for: were prompts of seed 123 sent before?"
+        ],
+    )
+    assert done.json["points"][0]["metrics"]["cached_tokens"] == 4 * 16
 
 
 def test_no_seed_is_taken_twice_wherever_results_go(
