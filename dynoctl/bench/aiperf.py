@@ -174,12 +174,15 @@ def _sample(line: dict[str, Any], start_ns: int, asked: int | None) -> Sample:
         return found[name]["value"] if name in found else None
 
     first_ms = value("time_to_first_token")
+    tokens, off_percent = value("output_sequence_length") or 0, value("osl_mismatch_diff_pct")
+    if asked is None and tokens and off_percent is not None:
+        asked = round(tokens / (1 + off_percent / 100))
     return Sample(
         start_s,
         float(found["request_latency"]["value"]) / 1e3,
         None if first_ms is None else float(first_ms) / 1e3,
         value("input_sequence_length"),
-        value("output_sequence_length") or 0,
+        tokens,
         value("usage_prompt_cache_read_tokens"),
         asked,
     )
@@ -195,6 +198,7 @@ def _error(found: dict[str, Any]) -> str:
     return f"status {found['code']}: {said}" if found.get("code") else said
 
 
-def done(lines: Iterable[str]) -> int:
-    """How many measured requests are in a file that is still being written."""
-    return sum('"benchmark_phase":"profiling"' in line for line in lines)
+def done(lines: Iterable[str]) -> tuple[int, int]:
+    """How many requests of the warm-up and how many measured ones are in a file that is still being written."""
+    phases = [line.partition('"benchmark_phase":"')[2].partition('"')[0] for line in lines]
+    return phases.count("warmup"), phases.count("profiling")

@@ -46,6 +46,7 @@ class External:
         """Run it and read its files."""
         job = replace(job, tokenizer=job.tokenizer or byte_folder(self.tokenizers))
         warm_errors = self.warm_up(job, on_progress)
+        warm = http.counted(job.url)
         command = aiperf.with_extra(self.command(job), job.extra)
         sign = Signs(job, self.done, on_progress)
         ended = run(command, job.folder, self.variables(), sign, job.silence_s, self.polls)
@@ -65,6 +66,7 @@ class External:
             interrupted=ended.interrupted,
             warm_errors=[*warm_errors, *parsed.warm_errors],
             exact=self.exact,
+            warm=warm,
         )
 
     exact = True  # whether tokens are as the server counts them
@@ -84,8 +86,8 @@ class External:
         """What is done before it, where it does not warm up itself; errors of that."""
         return []
 
-    def done(self, folder: Path) -> int | None:
-        """How many requests are measured so far; None where it does not say."""
+    def done(self, folder: Path) -> tuple[int, int] | None:
+        """Requests of the warm-up and measured ones that are over; None where it does not say."""
         return None
 
     def _failed(self, job: Job, ended: Ended, why: str) -> DynoctlError:
@@ -111,7 +113,9 @@ class External:
 class Signs:
     """Signs of life of a tool: its files grow, or the server answers requests. Tells the progress, too."""
 
-    def __init__(self, job: Job, done: Callable[[Path], int | None], on_progress: OnProgress) -> None:
+    def __init__(
+        self, job: Job, done: Callable[[Path], tuple[int, int] | None], on_progress: OnProgress
+    ) -> None:
         self._job = job
         self._done = done
         self._on_progress = on_progress
@@ -122,7 +126,11 @@ class Signs:
         job = self._job
         done = self._done(job.folder)
         if done is not None:
-            self._on_progress(False, min(done, job.load.requests), job.load.requests, 0)
+            warm, measured = done
+            if measured or warm >= job.load.warmup:
+                self._on_progress(False, min(measured, job.load.requests), job.load.requests, 0)
+            else:
+                self._on_progress(True, warm, job.load.warmup, 0)
         sizes = []
         for path in sorted(job.folder.rglob("*")):
             try:
@@ -152,7 +160,7 @@ class Aiperf(External):
         unset = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {name: value for name, value in os.environ.items() if name not in unset}
 
-    def done(self, folder: Path) -> int | None:
+    def done(self, folder: Path) -> tuple[int, int] | None:
         try:
             with (folder / aiperf.REQUESTS).open() as lines:
                 return aiperf.done(lines)

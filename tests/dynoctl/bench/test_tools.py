@@ -10,6 +10,7 @@ import pytest
 
 from dynoctl.bench import aiperf, genai_perf
 from dynoctl.bench.load import Load
+from dynoctl.bench.samples import metrics
 from dynoctl.bench.slo import Slo
 from dynoctl.errors import UsageError
 
@@ -40,6 +41,30 @@ def test_aiperf_is_read() -> None:
     assert found.window_ns[1] - found.window_ns[0] == pytest.approx(found.metrics.duration_s * 1e9)
 
 
+def test_what_each_request_asked_for_where_lengths_differ() -> None:
+    drawn = replace(LOAD, output_stddev=2)
+    lines = [json.loads(line) for line in read("aiperf", aiperf.REQUESTS).splitlines()]
+    lines[-1]["metrics"]["osl_mismatch_diff_pct"]["value"] = -50.0
+    found = aiperf.parse("\n".join(map(json.dumps, lines)), read("aiperf", aiperf.SUMMARY), drawn, 0)
+    assert sorted(one.asked_tokens or 0 for one in found.samples) == [4, 4, 4, 8]
+    told = json.loads(read("genai-perf", genai_perf.REQUESTS))
+    inputs = told["experiments"][0]["requests"][0]["request_inputs"]
+    inputs["payload"] = inputs["payload"].replace('"max_tokens":4', '"max_tokens":9')
+    of_genai = genai_perf.parse(json.dumps(told), read("genai-perf", genai_perf.SUMMARY), drawn, 0, len)
+    assert sorted(one.asked_tokens or 0 for one in of_genai.samples) == [4, 4, 4, 9]
+
+
+def test_what_a_user_gets_is_what_the_tools_call_so() -> None:
+    """Ours, of the same requests."""
+    for found in (
+        aiperf.parse(read("aiperf", aiperf.REQUESTS), read("aiperf", aiperf.SUMMARY), LOAD, 0),
+        genai_parsed(),
+    ):
+        ours = metrics(found.samples, found.metrics.duration_s, LOAD.slo, 0)
+        theirs = found.metrics.output_tokens_per_s_per_user
+        assert ours.output_tokens_per_s_per_user == pytest.approx(theirs)
+
+
 def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
     found = aiperf.parse(read("aiperf-errors", aiperf.REQUESTS), None, LOAD, 0)
     assert found.metrics.errors == {f"status 404: {SENT}": 2}
@@ -47,10 +72,14 @@ def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
     assert found.warm_errors == [f"status 404: {SENT}"]
 
 
-def test_genai_perf_is_read() -> None:
+def genai_parsed() -> aiperf.Parsed:
     summary = read("genai-perf", genai_perf.SUMMARY)
-    found = genai_perf.parse(read("genai-perf", genai_perf.REQUESTS), summary, LOAD, 0, len)
-    told = json.loads(summary)
+    return genai_perf.parse(read("genai-perf", genai_perf.REQUESTS), summary, LOAD, 0, len)
+
+
+def test_genai_perf_is_read() -> None:
+    found = genai_parsed()
+    told = json.loads(read("genai-perf", genai_perf.SUMMARY))
     assert [(one.input_tokens, one.output_tokens) for one in found.samples] == [(40, 4)] * 4
     assert found.metrics.itl_ms is not None
     assert found.metrics.itl_ms.avg == told["inter_token_latency"]["avg"]

@@ -164,5 +164,5 @@ def test_a_cluster_that_is_down(it: Cluster) -> None:
     done = it.run("bench", str(it.file))
     assert (done.code, done.err) == (
         1,
-        "error: benched does not run, so there is nothing to measure\nnext: dynoctl up benched\n",
+        f"error: benched does not run, so there is nothing to measure\nnext: dynoctl up {it.file}\n",
     )

@@ -24,6 +24,7 @@ class Server:
     def __init__(self) -> None:
         self.how = "good"
         self.fail_every = 0
+        self.hits_after: int | None = None  # prompts that follow so many others are told to come from a cache
         self.models: Any = ["null"]
         self.delay_s = 0.0
         self.gap_s = 0.0  # between the pieces of an answer, so that a reader who is late still sees several
@@ -99,7 +100,11 @@ class Server:
             )
             return [plain(200, json.dumps(known))]
         if path == "/metrics":
-            return [plain(200, f"dyno_answer_tokens_total {len(self.asked)}\n")]
+            counters = {"dyno_answer_tokens_total": len(self.asked)}
+            if self.hits_after is not None:
+                counters["vllm:prefix_cache_queries_total"] = len(self.asked) * 16
+                counters["vllm:prefix_cache_hits_total"] = max(len(self.asked) - self.hits_after, 0) * 16
+            return [plain(200, "".join(f"{name} {value}\n" for name, value in counters.items()))]
         asked = json.loads(body)
         self.asked.append(asked)
         if self.delay_s:

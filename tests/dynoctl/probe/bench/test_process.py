@@ -19,7 +19,7 @@ from dynoctl.bench.record import Tool
 from dynoctl.errors import DynoctlError, Interrupted, UsageError
 from dynoctl.probe.bench import libc
 from dynoctl.probe.bench.environment import Environment
-from dynoctl.probe.bench.external import Aiperf
+from dynoctl.probe.bench.external import Aiperf, Signs
 from dynoctl.probe.bench.interrupts import ASKED, interrupts
 from dynoctl.probe.bench.process import Ended, cpu_s, run
 from dynoctl.probe.bench.tokens import byte_folder, counter
@@ -68,6 +68,17 @@ def test_a_trace_begins_when_the_run_does(tmp_path: Path, job: Job) -> None:
     words = tool.measure(replace(job, load=load), lambda *_: None).command
     sent = Path(words[words.index("--input-file") + 1]).read_bytes().splitlines()
     assert [json.loads(line)["timestamp"] for line in sent] == [0, 250]
+
+
+def test_its_progress_is_that_of_the_warm_up_first(tmp_path: Path, job: Job) -> None:
+    lines = (GOLDEN / "aiperf" / "profile_export.jsonl").read_text().splitlines(keepends=True)
+    told: list[tuple[bool, int, int, int]] = []
+    job.folder.mkdir()
+    signs = Signs(job, aiperf(tmp_path, "").done, lambda *one: told.append(one))
+    for seen in (0, 1, 2, 5):
+        (job.folder / "profile_export.jsonl").write_text("".join(lines[:seen]))
+        signs()
+    assert told == [(True, 0, 2, 0), (True, 1, 2, 0), (False, 0, 4, 0), (False, 3, 4, 0)]
 
 
 def test_it_crashes(tmp_path: Path, job: Job) -> None:
