@@ -167,7 +167,7 @@ def test_genai_perf_measures_it(it: Cluster, tools: Path) -> None:
     assert point["metrics"]["requests"] == 12
     assert point["metrics"]["output_tokens"]["avg"] == 8
     assert point["metrics"]["good_requests_per_s"] == pytest.approx(point["metrics"]["requests_per_s"])
-    assert point["metrics"]["cached_tokens"] >= 11 * 192
+    assert point["metrics"]["cached_tokens"] >= 8 * 192  # all but the first ones
     refused = it.run("bench", "compare", *(path.name for path in results(it)[-2:]))
     assert refused.code == 1
     assert "tools send and count in ways of their own, so their figures cannot be compared" in refused.err
