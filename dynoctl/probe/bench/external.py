@@ -7,11 +7,13 @@ they cannot be read.
 from __future__ import annotations
 
 import os
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -68,6 +70,7 @@ class External:
         )
 
     exact = True  # whether tokens are as the server counts them
+    telling: ClassVar[re.Pattern[str]]  # lines of its log that say what went wrong, among its tracebacks
     polls = ""  # the name of a process of it that takes what CPU there is while it waits
 
     @abstractmethod
@@ -90,7 +93,7 @@ class External:
     def _failed(self, job: Job, ended: Ended, why: str) -> DynoctlError:
         """What to say where there is no result."""
         name = f"{self.tool.name} {self.tool.version}"
-        words = [*last_words(job.folder), f"its files are kept in {job.folder}"]
+        words = [*last_words(job.folder, telling=self.telling), f"its files are kept in {job.folder}"]
         log = f"less {job.folder / LOG}"
         if ended.interrupted:
             return Interrupted(f"interrupted; {name} wrote no result of this point", detail=words[-1:])
@@ -144,6 +147,7 @@ class Signs:
 class Aiperf(External):
     """aiperf."""
 
+    telling = re.compile(r"^[\d:.]+ ERROR ")
     polls = "aiperf timing_m"  # its timing_manager, as the kernel cuts the name
 
     def command(self, job: Job) -> list[str]:
@@ -175,6 +179,7 @@ class GenaiPerf(External):
     """genai-perf. `binaries` is a folder that comes first on its PATH, where it finds perf_analyzer."""
 
     binaries: Path | None = None
+    telling = re.compile(r"had error: |^No valid requests")
     exact = False
 
     def command(self, job: Job) -> list[str]:

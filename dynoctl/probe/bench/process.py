@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -141,10 +142,12 @@ def cpu_s(pid: int, but: str = "") -> dict[int, float]:
     return found
 
 
-def last_words(folder: Path, count: int = 8) -> list[str]:
-    """The end of what it said."""
+def last_words(folder: Path, count: int = 8, telling: re.Pattern[str] | None = None) -> list[str]:
+    """The lines of what it said that tell what went wrong; where none does, or nobody knows such lines, the end."""
     try:
         lines = (folder / LOG).read_text(errors="replace").splitlines()
     except OSError:
         return []
-    return [line.rstrip()[:200] for line in lines if line.strip()][-count:]
+    said = [line.rstrip()[:300] for line in lines if line.strip()]
+    told = list(dict.fromkeys(line for line in said if telling is not None and telling.search(line)))
+    return told[:count] or said[-count:]
