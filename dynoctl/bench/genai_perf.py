@@ -52,6 +52,10 @@ def refusal(load: Load) -> str | None:
         return "genai-perf does not replay traces, and has no conversations that fit here"
     if load.output_tokens == 1 and not load.output_stddev:
         return "genai-perf takes answers that come in one piece, as those of one token do, for none"
+    fewest = load.rate_per_s or load.concurrency or 0
+    if load.requests < fewest:
+        what = "requests a second" if load.rate_per_s is not None else "at a time"
+        return f"genai-perf takes {fewest:g} {what} only with as many --requests, and here are {load.requests}"
     return None
 
 

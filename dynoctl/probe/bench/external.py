@@ -179,7 +179,7 @@ class GenaiPerf(External):
     """genai-perf. `binaries` is a folder that comes first on its PATH, where it finds perf_analyzer."""
 
     binaries: Path | None = None
-    telling = re.compile(r"had error: |^No valid requests")
+    telling = re.compile(r"had error: |^Error: |^No valid requests")
     exact = False
 
     def command(self, job: Job) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,6 +87,12 @@ def test_it_crashes(tmp_path: Path, job: Job) -> None:
     assert error.message == "aiperf 0.13.0 ended with exit code 3"
     assert error.detail == ("Traceback", "Bang: it broke", f"its files are kept in {job.folder}")
     assert error.next == f"less {job.folder}/tool.log"
+
+
+def test_what_went_wrong_is_found_among_its_tracebacks(tmp_path: Path, job: Job) -> None:
+    lines = ["10:00:01.2 INFO  Starting", "10:00:02.3 ERROR    Bang: it broke", "Traceback", *map(str, range(9))]
+    error = refused(aiperf(tmp_path, f"printf '%s\\n' {shlex.join(lines)}; exit 1"), job)
+    assert error.detail == ("10:00:02.3 ERROR    Bang: it broke", f"its files are kept in {job.folder}")
 
 
 def test_it_is_killed(tmp_path: Path, job: Job) -> None:
