@@ -27,6 +27,7 @@ from benchmarks.report import table
 HERE = Path(__file__).parent.parent
 TOOLS = ("builtin", "aiperf", "genai-perf")
 DYNOCTL = [sys.executable, "-m", "dynoctl"]
+LIGHT = ["--input-tokens", "300", "--output-tokens", "20"]  # what is added does not depend on it
 ALONE = """
 import sys
 from pathlib import Path
@@ -34,7 +35,8 @@ from dynoctl.bench.load import Load
 from dynoctl.probe.bench.builtin import Builtin
 from dynoctl.probe.bench.tool import Job
 url, model, seed = sys.argv[1:]
-measured = Builtin().measure(Job(url, model, Load(seed=int(seed)), Path("/nowhere")), lambda *_: None)
+load = Load(seed=int(seed), input_tokens=300, output_tokens=20)
+measured = Builtin().measure(Job(url, model, load, Path("/nowhere")), lambda *_: None)
 assert measured.metrics.requests == 40, measured.metrics
 """
 
@@ -82,7 +84,7 @@ def measured(folder: Path, tool: str, rounds: int, libc: list[str]) -> tuple[lis
     seeds = iter(range(50_000 + 1000 * TOOLS.index(tool), 10**6))
     more = libc if tool == "genai-perf" else []
     for number in range(rounds + 1):
-        took = run([*DYNOCTL, "bench", "local", "--tool", tool, "--seed", str(next(seeds)), *more])
+        took = run([*DYNOCTL, "bench", "local", "--tool", tool, "--seed", str(next(seeds)), *LIGHT, *more])
         record = last_record(folder)
         argv, variables = by_hand(record, tool, str(next(seeds)), folder / f"hand-{tool}-{number}")
         alone = run(argv, variables)

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from dynoctl.bench.record import Tool
 from dynoctl.bench.samples import metrics
+from dynoctl.bench.secrets import shown
 from dynoctl.errors import UsageError
 from dynoctl.probe.bench import http
 from dynoctl.probe.bench.generator import Generator, Outcome
@@ -40,7 +41,7 @@ class Builtin:
 
         if job.extra:
             raise UsageError(
-                f"builtin takes no arguments of its own: {' '.join(job.extra)}", next="--tool aiperf"
+                f"builtin takes no arguments of its own: {' '.join(shown(job.extra))}", next="--tool aiperf"
             )
         url = urlsplit(job.url)
         with interrupts() as interrupted:

@@ -34,6 +34,8 @@ REFUSED = {
     "next: the same with --tokenizer FOLDER, or with --tool builtin\n",
     "--url URL --trace /nowhere": "--trace /nowhere cannot be read: No such file or directory\n",
     "--url URL --tool builtin -- --foo": "builtin takes no arguments of its own: --foo\nnext: --tool aiperf\n",
+    "--url URL --tool builtin -- --api-key max": "builtin takes no arguments of its own: --api-key ***\n"
+    "next: --tool aiperf\n",
     "--url URL --tool builtin --libc /x": "--libc is for genai-perf's binary; builtin has none\n",
     "nosuch": "there is no file 'nosuch', and no cluster of that name is known here\n  known: none\n"
     "next: dynoctl up FILE\n",
