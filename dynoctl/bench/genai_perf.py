@@ -55,7 +55,9 @@ def refusal(load: Load) -> str | None:
     fewest = load.rate_per_s or load.concurrency or 0
     if load.requests < fewest:
         what = "requests a second" if load.rate_per_s is not None else "at a time"
-        return f"genai-perf takes {fewest:g} {what} only with as many --requests, and here are {load.requests}"
+        return (
+            f"genai-perf takes {fewest:g} {what} only with as many --requests, and here are {load.requests}"
+        )
     return None
 
 
@@ -94,8 +96,8 @@ def _sample(one: dict[str, Any], start_ns: int, count: Callable[[str], int]) -> 
 
 
 def _pieces(responses: list[str]) -> tuple[list[str], str | None]:
-    """What was said in each piece of a stream, which may hold several events or end within one; and the error that the
-    stream ended in."""
+    """What was said in each piece of a stream, which may hold several events or end within one; and the error that
+    the stream ended in."""
     pieces: list[str] = []
     error, whole, rest = None, False, ""
     for number, response in enumerate(responses, start=1):

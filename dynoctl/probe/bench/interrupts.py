@@ -1,5 +1,5 @@
-"""Ctrl-C, and what else asks a process to end, noted instead of raised: a benchmark ends where it is and keeps what it
-has, and a tool is not left behind.
+"""Ctrl-C, and what else asks a process to end, noted instead of raised: a benchmark ends where it is and keeps what
+it has, and a tool is not left behind.
 
 In: nothing. Out: whether it was pressed, and a call when it is.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-
 
 ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -56,7 +56,7 @@ def run(
     polls: str = "",
 ) -> Ended:
     """Until its end. `signs` is asked now and then; a tool whose signs have not changed for `silence_s` is stuck, and
-    is ended. `polls` is the name of a process of it that takes what CPU there is while it waits, and so is not counted.
+    is ended. `polls` is the name of a process of it that takes what CPU there is while it waits, and is not counted.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

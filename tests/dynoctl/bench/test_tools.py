@@ -134,9 +134,7 @@ def test_genai_perf_at_a_rate_is_read() -> None:
     assert [(one.input_tokens, one.output_tokens) for one in found.samples] == [(105, 4)] * 5
     assert found.metrics.good_requests_per_s == told["request_goodput"]["avg"]
     assert found.metrics.ttft_ms is not None
-    assert found.metrics.ttft_ms.avg == pytest.approx(
-        sum(one.ttft_s or 0 for one in found.samples) / 5 * 1e3
-    )
+    assert found.metrics.ttft_ms.avg == pytest.approx(sum(one.ttft_s or 0 for one in found.samples) / 5 * 1e3)
 
 
 def test_genai_perf_takes_errors_within_a_stream_for_answers_and_we_do_not() -> None:

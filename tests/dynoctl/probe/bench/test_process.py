@@ -90,7 +90,12 @@ def test_it_crashes(tmp_path: Path, job: Job) -> None:
 
 
 def test_what_went_wrong_is_found_among_its_tracebacks(tmp_path: Path, job: Job) -> None:
-    lines = ["10:00:01.2 INFO  Starting", "10:00:02.3 ERROR    Bang: it broke", "Traceback", *map(str, range(9))]
+    lines = [
+        "10:00:01.2 INFO  Starting",
+        "10:00:02.3 ERROR    Bang: it broke",
+        "Traceback",
+        *map(str, range(9)),
+    ]
     error = refused(aiperf(tmp_path, f"printf '%s\\n' {shlex.join(lines)}; exit 1"), job)
     assert error.detail == ("10:00:02.3 ERROR    Bang: it broke", f"its files are kept in {job.folder}")
 
@@ -171,11 +176,13 @@ def test_ctrl_c_before_anything_was_written(tmp_path: Path, job: Job) -> None:
 def test_what_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
+        calls: list[str] = []
         with interrupts() as pressed:
+            pressed.then(lambda: calls.append("asked"))
             signal.raise_signal(signal.SIGHUP)
-            assert not pressed.pressed
+            assert calls == []
             signal.raise_signal(signal.SIGTERM)
-            assert pressed.pressed
+            assert calls == ["asked"]
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
