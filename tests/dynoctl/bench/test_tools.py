@@ -72,6 +72,15 @@ def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
     assert found.warm_errors == [f"status 404: {SENT}"]
 
 
+def test_aiperf_takes_broken_streams_for_answers_and_we_do_not() -> None:
+    summary = read("aiperf-broken", aiperf.SUMMARY)
+    assert json.loads(summary)["request_error_rate"]["avg"] == 0.0
+    found = aiperf.parse(read("aiperf-broken", aiperf.REQUESTS), summary, LOAD, 0)
+    error = "the stream ended before the server told how many tokens it was"
+    assert (found.metrics.errors, found.warm_errors) == ({error: 3}, [error])
+    assert (found.metrics.requests, found.metrics.requests_per_s) == (0, 0.0)
+
+
 def genai_parsed() -> aiperf.Parsed:
     summary = read("genai-perf", genai_perf.SUMMARY)
     return genai_perf.parse(read("genai-perf", genai_perf.REQUESTS), summary, LOAD, 0, len)
