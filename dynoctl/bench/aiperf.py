@@ -21,6 +21,7 @@ SUMMARY = "profile_export_aiperf.json"
 REQUESTS = "profile_export.jsonl"
 GOODPUT = {"ttft_ms": "time_to_first_token", "itl_ms": "inter_token_latency", "latency_ms": "request_latency"}
 COUNT = "output_sequence_length"
+PER_USER = "output_token_throughput_per_user"
 NO_COUNT = "the stream ended before the server told how many tokens it was"
 SPREADS = {
     "ttft_ms": "time_to_first_token",
@@ -144,10 +145,12 @@ def parse(requests: str, summary: str | None, load: Load, gpus: int) -> Parsed:
 
 def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
-    # It writes nothing of what no request had: gaps of answers of one token.
+    # It writes nothing of what no request had: gaps of answers of one token, a speed where all came at one moment.
     had = {name: word for name, word in SPREADS.items() if word in values or getattr(own, name) is not None}
     spreads = {name: _spread(values[word]) for name, word in had.items()}
-    per_user = None if own.itl_ms is None else float(values["output_token_throughput_per_user"]["avg"])
+    per_user = own.output_tokens_per_s_per_user
+    if per_user is not None or PER_USER in values:
+        per_user = float(values[PER_USER]["avg"])
     tokens_per_s = float(values["output_token_throughput"]["avg"])
     good = values.get("goodput", values.get("request_goodput"))
     return msgspec.structs.replace(

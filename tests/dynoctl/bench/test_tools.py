@@ -72,6 +72,19 @@ def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
     assert found.warm_errors == [f"status 404: {SENT}"]
 
 
+def test_answers_that_came_at_one_moment_have_no_speed_for_a_user() -> None:
+    told = json.loads(read("aiperf", aiperf.SUMMARY))
+    lines = [json.loads(line) for line in read("aiperf", aiperf.REQUESTS).splitlines()]
+    for line in lines:
+        line["metrics"]["time_to_first_token"] = line["metrics"]["request_latency"]
+    text = "\n".join(map(json.dumps, lines))
+    del told["output_token_throughput_per_user"]  # as it leaves it out then
+    found = aiperf.parse(text, json.dumps(told), LOAD, 0)
+    assert found.metrics.output_tokens_per_s_per_user is None
+    with pytest.raises(KeyError, match="output_token_throughput_per_user"):
+        aiperf.parse(read("aiperf", aiperf.REQUESTS), json.dumps(told), LOAD, 0)
+
+
 def test_aiperf_takes_broken_streams_for_answers_and_we_do_not() -> None:
     summary = read("aiperf-broken", aiperf.SUMMARY)
     assert json.loads(summary)["request_error_rate"]["avg"] == 0.0
