@@ -72,7 +72,8 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        libc = tools(folder)
+        os.environ["DYNOCTL_HOME"] = f"{folder}/home"
+        libc = tools(folder) if given.tools != "builtin" else []
         with cluster(folder, given.port):
             for tool in given.tools.split(","):
                 more = libc if tool == "genai-perf" else []
@@ -89,7 +90,6 @@ def tools(folder: Path) -> list[str]:
         [HERE / "scripts" / "test-tools", "path"], capture_output=True, text=True, check=True
     )
     made = Path(said.stdout.strip())
-    os.environ["DYNOCTL_HOME"] = f"{folder}/home"
     for environment in made.glob("home/bench/envs/[ag]*-*"):
         place = folder / "home" / "bench" / "envs" / environment.name
         (place / "bin").mkdir(parents=True)
