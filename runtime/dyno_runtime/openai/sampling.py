@@ -96,18 +96,20 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
             engine[name] = value
         elif value not in neutral:
             raise _unsupported(name)
-    for name, value in zip(_SWITCHES, _switches(request), strict=True):
-        if value:
-            if name not in features:
-                raise _unsupported(name)
-            engine[name] = value
+    if request.ignore_eos or request.min_tokens:
+        for name, value in zip(_SWITCHES, _switches(request), strict=True):
+            if value:
+                if name not in features:
+                    raise _unsupported(name)
+                engine[name] = value
     wishes = _chat_wishes(request) if isinstance(request, ChatRequest) else _completion_wishes(request)
     for feature, param, more in wishes:
         if feature not in features:
             raise _unsupported(param)
         engine.update(more)
-    if request.longest_answer is not None:
-        engine["max_tokens"] = request.longest_answer
+    longest = request.longest_answer
+    if longest is not None:
+        engine["max_tokens"] = longest
     return Sampling(
         engine=engine,
         choices=request.n or 1,
@@ -128,7 +130,7 @@ def _chat_wishes(request: ChatRequest) -> list[Wish]:
     wishes: list[Wish] = []
     if request.logprobs:
         wishes.append(("logprobs", "logprobs", {"logprobs": request.top_logprobs or 0}))
-    if uses_tools(request):
+    if request.tools and uses_tools(request):
         more = {
             "tools": msgspec.to_builtins(request.tools),
             "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),

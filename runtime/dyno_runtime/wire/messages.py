@@ -129,11 +129,10 @@ class Choose(Struct, frozen=True, tag=3):
 
 
 class Chosen(Struct, frozen=True, tag=4):
-    """Router to processor: the lease of the worker to use, how many tokens of the prompt it holds, and why it."""
+    """Router to processor: the lease of the worker to use, and how many tokens of the prompt it holds."""
 
     worker: LeaseId
     matched_tokens: int = 0
-    why: str = ""
 
 
 class Learned(Struct, frozen=True, tag=5):
