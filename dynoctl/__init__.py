@@ -1,1 +1,1 @@
-"""From a YAML file to a proven cluster. Rooms, each with one kind of work; docs/architecture.md says what is in which."""
+"""From a YAML file to a proven cluster: rooms, each with one kind of work (docs/architecture.md)."""
