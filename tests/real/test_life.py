@@ -114,7 +114,7 @@ def test_from_another_machine(machines: Machines, dynoctl: Dynoctl, wheelhouse: 
     other = Dynoctl(tmp_path / "elsewhere")
     unknown = other("status", *topology)
     assert unknown.code == 1
-    assert "only `dynoctl up` pins keys" in unknown.error[0]
+    assert "only `dynoctl up` pins keys, also with --dry-run" in unknown.error[0]
     assert unknown.error[1] == f"next: ssh -i {machines[0].key} dyn@{machines[0].address}"
     other.ssh_config.write_text(f"Host *\n UserKnownHostsFile {machines[0].known_hosts}\n")
     shown = other("status", *topology).ok()
