@@ -15,19 +15,8 @@ from typing import Protocol, cast
 
 from dyno_runtime.bus.base import Serve, Sink
 from dyno_runtime.wire.codec import BadFrame, FrameTooLarge, Unframer, frame
-from dyno_runtime.wire.messages import (
-    Address,
-    Body,
-    Cancel,
-    Delta,
-    End,
-    Envelope,
-    Failure,
-    Hello,
-    Item,
-    Open,
-    Step,
-)
+from dyno_runtime.wire.envelopes import Cancel, End, Envelope, Hello, Item, Open, Step
+from dyno_runtime.wire.messages import Address, Body, Delta, Failure
 
 log = logging.getLogger("dyno.stream")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from dyno_runtime.core import routing
 from dyno_runtime.core.load import WorkerLoad
+from dyno_runtime.core.similar import most_similar
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import LeaseId
 
@@ -136,10 +136,10 @@ def kv_classic(request: Request, view: View, rng: Random) -> Choice:
 
 
 def similar(request: Request, view: View, rng: Random) -> Choice:
-    """The worker whose first prompt is the most alike; see `core.routing`."""
-    choice = routing.similar(request.prompt, view.workers, view.memory or {})
-    because = "its first prompt" if choice.teaches else "its first prompt was the most alike"
-    return Choice(choice.worker, because, view.matched.get(choice.worker, 0), teaches=choice.teaches)
+    """The worker whose first prompt is the most alike; see `core.similar`."""
+    pick = most_similar(request.prompt, view.workers, view.memory or {})
+    because = "its first prompt" if pick.teaches else "its first prompt was the most alike"
+    return Choice(pick.worker, because, view.matched.get(pick.worker, 0), teaches=pick.teaches)
 
 
 def costs_of(request: Request, view: View) -> list[float]:

@@ -17,7 +17,7 @@ from dyno_runtime.bus.base import CallFailed
 from dyno_runtime.bus.exchange import Exchange
 from dyno_runtime.clock import wall_s
 from dyno_runtime.core.blocks import block_hashes
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.openai.answers import Head
 from dyno_runtime.openai.errors import ApiError, invalid, of_failure, too_long
 from dyno_runtime.openai.models import Model, model_list, one_model

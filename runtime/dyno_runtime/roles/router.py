@@ -13,7 +13,7 @@ from typing import Any
 from dyno_runtime.bus.base import Reply
 from dyno_runtime.core.chooser import Chooser, Limits, Refusal
 from dyno_runtime.core.policies import Request
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.explaining import explained
