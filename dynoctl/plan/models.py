@@ -54,13 +54,17 @@ class Need:
 
 
 def needs(topology: Topology, node: str) -> tuple[Need, ...]:
-    """The models that units of a node read; each once."""
+    """The models that units of a node read, and those that it gives to others; each once."""
     found: dict[str, Need] = {}
-    for placement in topology.placements:
-        if node not in placement.nodes or placement.role == "router":
+    for placement in sorted(topology.placements, key=lambda each: node not in each.nodes):
+        if placement.role == "router":
             continue
         for model, weights in _read_by(topology, placement):
             who = f"{placement.role}-{placement.index}"
+            if node not in placement.nodes:
+                if model.stage_from != node or not is_path(model.id):
+                    continue
+                who = f"{who} of {placement.node}"  # who gives a model to others needs what they need
             need = Need(model, who, weights, _place(placement, model.id))
             had = found.setdefault(model.id, need)
             if weights and not had.weights:
@@ -100,7 +104,8 @@ def _place(placement: Placement, model: str) -> str:
 
 # ---- what is there -------------------------------------------------------------------------------------
 
-# Of the hub's cache it is the snapshot that is looked at. At most 10,000 files: no model has more.
+# Of the hub's cache it is the snapshot that is looked at. At most 10,000 files and 1,000 folders: no model has more.
+# A link to a folder is followed, unless it leads to one that it lies in.
 _LOOK = """\
 import json, os, shutil, sys
 def look(path):
@@ -114,8 +119,12 @@ def look(path):
         path = max(kept, key=os.path.getmtime, default=path)
     found["there"] = os.path.isdir(path)
     files = {}
+    way = {path: {os.path.realpath(path)}}
     for folder, inner, names in os.walk(path, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in inner if not name.startswith(".")}
+        inner[:] = [name for name in real if real[name] not in way[folder]][:max(0, 1000 - len(way))]
+        for name in inner:
+            way[os.path.join(folder, name)] = way[folder] | {real[name]}
         for name in names:
             whole = os.path.join(folder, name)
             if not name.startswith(".") and os.path.isfile(whole) and len(files) < 10000:
@@ -182,43 +191,58 @@ def model_obstacles(topology: Topology, sites: Mapping[str, Site]) -> Iterator[O
             if is_path(need.model.id) and source is not None and source != site.node:
                 if source in sites:
                     yield from _room(need, seen, sites[source], topology, site)
-            elif seen.there or is_path(need.model.id):
+            elif is_path(need.model.id):
                 yield from _whole(need, seen, site)
             elif _offline(topology, site.node):
-                yield Obstacle(
-                    f"{site.node}: {need.model.id} is not in {need.place}, and HF_HUB_OFFLINE forbids to fetch it; "
-                    f"{need.who} needs it",
-                    f"bring it into the cache of {site.node}, or remove HF_HUB_OFFLINE from the topology",
-                )
+                yield from _cached(need, seen, site)
 
 
 def _whole(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
-    where = f"{site.node}: {need.model.id}"
+    """A folder that nobody copies."""
+    look = f"{site.login} ls -l {need.place}".strip()
     if not seen.there:
-        yield Obstacle(
-            f"{where} is not there, and {need.who} needs it",
-            f"copy it to {site.node}, or let dynoctl copy it from a node that has it: model.stage_from",
+        other = (
+            "name a node that has it"
+            if need.model.stage_from
+            else "let dynoctl copy it from a node that has it"
         )
-    elif need.weights and not seen.readable:
         yield Obstacle(
-            f"{where}/config.json is not there or cannot be read, and {need.who} needs it",
-            f"{site.login} ls -l {need.place}".strip(),
+            f"{site.node}: {need.model.id} is not there, and {need.who} needs it",
+            f"copy it to {site.node}, or {other}: model.stage_from",
         )
-    elif need.weights and seen.missing:
+    elif lack := _lack(need, seen):
+        again = f"copy the model to {site.node} again"
+        yield Obstacle(f"{site.node}: {lack}", again if seen.readable and seen.missing else look)
+
+
+def _cached(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
+    """A model of the hub that may not be fetched."""
+    forbids = "HF_HUB_OFFLINE forbids to fetch"
+    lack = _lack(need, seen) if seen.there else f"{need.model.id} is not in {need.place}"
+    if lack:
+        what, rest = ("it", f"; {need.who} needs it") if not seen.there else ("the rest", "")
+        yield Obstacle(
+            f"{site.node}: {lack}, and {forbids} {what}{rest}",
+            f"bring it into the cache of {site.node}, or remove HF_HUB_OFFLINE from the topology",
+        )
+
+
+def _lack(need: Need, seen: ModelSeen) -> str | None:
+    """What a folder that is there lacks, in words; None where it has all that is needed."""
+    if not need.weights:
+        return None
+    if not seen.readable:
+        return f"{need.model.id}/config.json is not there or cannot be read, and {need.who} needs it"
+    if seen.missing:
         more = f" and {len(seen.missing) - 1} more" if len(seen.missing) > 1 else ""
-        yield Obstacle(
-            f"{where} lacks {seen.missing[0]}{more}, which its {INDEX} names",
-            f"copy the model to {site.node} again",
-        )
-    elif need.weights and not seen.has_weights:
-        yield Obstacle(
-            f"{where} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them",
-            f"{site.login} ls -l {need.place}".strip(),
-        )
+        return f"{need.model.id} lacks {seen.missing[0]}{more}, which its {INDEX} names"
+    if not seen.has_weights:
+        return f"{need.model.id} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them"
+    return None
 
 
 def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: Site) -> Iterator[Obstacle]:
-    lacking = sum(count for _, count in lacking_files(need.model, seen, topology, source))
+    lacking = sum(count for _, count in lacking_files(need, seen, topology, source))
     if lacking and seen.free_bytes < lacking + SPARE_BYTES:
         yield Obstacle(
             f"{site.node}: {need.model.id} takes {size(lacking)}, and {size(seen.free_bytes)} are free there",
@@ -227,25 +251,32 @@ def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: S
 
 
 def lacking_files(
-    model: Model, seen: ModelSeen, topology: Topology, source: Site
+    need: Need, seen: ModelSeen, topology: Topology, source: Site
 ) -> tuple[tuple[str, int], ...]:
-    """The files that the source has and the node has not, or has in another size."""
-    _, there = seen_models(topology, source).get(model.id, (None, None))
+    """The files that the source has and the node has not, or has in another size; where a tokenizer is enough, none
+    with weights."""
+    _, there = seen_models(topology, source).get(need.model.id, (None, None))
     have = set(seen.files)
-    return tuple(file for file in there.files if file not in have) if there is not None else ()
+    wanted = there.files if there is not None else ()
+    return tuple(
+        (name, count)
+        for name, count in wanted
+        if (name, count) not in have and (need.weights or not name.endswith(WEIGHTS))
+    )
 
 
 def _offline(topology: Topology, node: str) -> bool:
     envs = [placement.env for placement in topology.placements if node in placement.nodes]
-    return any(reveal(env.get("HF_HUB_OFFLINE", "0")) in ("1", "true", "TRUE") for env in envs)
+    return any(reveal(env.get("HF_HUB_OFFLINE", "0")).upper() in ("1", "ON", "YES", "TRUE") for env in envs)
 
 
 def model_remarks(topology: Topology, sites: Mapping[str, Site]) -> Iterator[str]:
     """Models that are fetched from the hub at the start."""
     for site in sites.values():
         for need, seen in seen_models(topology, site).values():
-            if not is_path(need.model.id) and not seen.there and need.weights:
+            if not is_path(need.model.id) and _lack(need, seen):
+                what = "only a part of" if seen.there else "no"
                 yield (
-                    f"{site.node} has no {need.model.id} in {need.place} and fetches it at the start "
+                    f"{site.node} has {what} {need.model.id} in {need.place} and fetches it at the start "
                     f"({size(seen.free_bytes)} are free there)"
                 )

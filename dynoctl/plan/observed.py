@@ -108,11 +108,16 @@ class NodeSeen:
         """The ports that living units of this cluster were given: who listens there is no stranger. What a supervisor
         says counts more than the manifest, which a run may have written that was cut off before the restart."""
         recorded = (self.manifest or {}).get("units", {})
+        chosen: dict[str, int] = (self.manifest or {}).get("ports", {})
         mine = set(self.beside)
         for name, unit in self.units.items():
             if unit.alive or unit.supervised:
                 said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
                 mine.update(said)
+                # It may hold ports that nobody waits for: where a span gathers, further ranks' KV, Ray's client.
+                proved = recorded.get(name, {}).get("listens", ())
+                unproved = {port for use, port in chosen.items() if use.startswith(f"{name}.")}
+                mine |= unproved.difference(proved)
         return frozenset(mine)
 
     @property

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.models import is_path, lacking_files, needs, seen_models
+from dynoctl.plan.models import Need, is_path, lacking_files, needs, seen_models
 from dynoctl.plan.ports import STAGE_BASE
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import FetchModel, Phase, StartUnit, StopUnit, UnitSpec
@@ -31,7 +31,7 @@ def staging(topology: Topology, sites: Mapping[str, Site], token: str) -> tuple[
             source = need.model.stage_from
             if source is None or source == node or not is_path(need.model.id) or source not in sites:
                 continue
-            fetch = _fetch(topology, need.model, site, sites[source], token)
+            fetch = _fetch(topology, need, site, sites[source], token)
             if fetch is not None:
                 models[source, need.model.id] = need.model
                 fetches.setdefault((source, need.model.id), []).append(fetch)
@@ -58,11 +58,12 @@ def _name(model: Model) -> str:
     return f"stage-{digest_of(model.id)[:8]}"
 
 
-def _fetch(topology: Topology, model: Model, site: Site, source: Site, token: str) -> FetchModel | None:
+def _fetch(topology: Topology, need: Need, site: Site, source: Site, token: str) -> FetchModel | None:
+    model = need.model
     _, seen = seen_models(topology, site).get(model.id, (None, None))
     files: tuple[tuple[str, int], ...] = ()
     if seen is not None:
-        files = lacking_files(model, seen, topology, source)
+        files = lacking_files(need, seen, topology, source)
         if not files:
             return None
     elif site.seen is not None:

@@ -26,6 +26,9 @@ LOG = {"max_bytes": 10_000_000, "keep": 3}
 SERVICE_GRACE_S = 10.0
 ETCD_PORT, NATS_PORT = 2379, 4222  # where nobody says otherwise, the first free port from here on
 ROLE_GRACE_S = 15.0  # longer than the runtime's own drain
+# vLLM copies these from the process of a worker on Ray over what the Ray of each node has, whose network may have
+# other names; the process itself moves nothing over them.
+HANDED_ON = ("NCCL_", "UCX_")
 
 
 def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]:
@@ -213,6 +216,8 @@ def _env(
     for placement in process.placements:
         env.update(engine_env(placement, process.node, site))
         env.update(placement.env)
+    if process.placements[0].on_ray and not process.ray:
+        return {name: value for name, value in env.items() if not name.startswith(HANDED_ON)}
     return env
 
 

@@ -71,6 +71,18 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     assert node.look().models == ()
 
 
+def test_links_to_folders_are_followed_but_never_in_a_circle(node: Node) -> None:
+    model, other = node.home / "m", node.home / "other"
+    for folder in (model / "sub", other):
+        folder.mkdir(parents=True)
+        (folder / "a.bin").write_bytes(b"1")
+    for link, target in {"up": model, "sub/up": model / "sub", "one": other, "two": other}.items():
+        (model / link).symlink_to(target)
+    (other / "back").symlink_to(model)
+    (seen,) = node.look(models=("~/m",)).models
+    assert seen.files == (("one/a.bin", 1), ("sub/a.bin", 1), ("two/a.bin", 1))
+
+
 def test_who_needs_what() -> None:
     text = TEXT.replace(
         "{nodes: [n2, n3]}", "[{node: n2}, {node: n3, model: {id: org/m}, env: {HF_HOME: /hf}}]"
@@ -130,6 +142,38 @@ def test_a_name_of_the_hub_is_fetched_unless_that_is_forbidden() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("part", "lack"),
+    [
+        (
+            ModelSeen(True, True, 9_000_000_000, FILES, ("model-2.safetensors",)),
+            "org/m lacks model-2.safetensors, which its model.safetensors.index.json names",
+        ),
+        (
+            ModelSeen(True, True, 9_000_000_000, FILES[:1]),
+            "org/m holds no weights (.safetensors, .bin, .gguf), and decode-0 needs them",
+        ),
+        (
+            ModelSeen(True, False, 9_000_000_000),
+            "org/m/config.json is not there or cannot be read, and decode-0 needs it",
+        ),
+    ],
+)
+def test_a_name_of_the_hub_that_is_partly_there_is_fetched_on(part: ModelSeen, lack: str) -> None:
+    text = TEXT.replace("/models/m", "org/m")
+    wanted = world.topology(text)
+    plan = world.planned(wanted, nodes(wanted, n1=part, n2=part))
+    assert [line for line in plan.warnings if "etcd" not in line] == [
+        "n2 has only a part of org/m in ~/.cache/huggingface/hub/models--org--m and fetches it at the start "
+        "(9.0 GB are free there)"
+    ]
+    offline = world.topology(text, 'env.HF_HUB_OFFLINE="yes"')
+    assert refusal(offline, nodes(offline, n2=part)) == (
+        (f"n2: {lack}, and HF_HUB_OFFLINE forbids to fetch the rest",),
+        "bring it into the cache of n2, or remove HF_HUB_OFFLINE from the topology",
+    )
+
+
 def test_a_model_is_copied_from_the_node_that_has_it() -> None:
     wanted = world.topology(TEXT, "model.stage_from=n2")
     part = ModelSeen(True, True, 9_000_000_000, FILES[:1])
@@ -138,7 +182,7 @@ def test_a_model_is_copied_from_the_node_that_has_it() -> None:
     offer = next(step.unit for step in plan.phase("offer").steps if isinstance(step, StartUnit))
     assert phases["offer"] == [("n2", f"start {offer.name} on port 8800")]
     assert phases["stage"] == [
-        ("n1", "copy /models/m from n2 (5.0 GB)"),
+        ("n1", "copy /models/m from n2 (2 B)"),  # its frontend needs the tokenizer alone
         ("n3", "copy /models/m from n2 (5.0 GB)"),
     ]
     assert phases["withdraw"] == [("n2", f"stop {offer.name} and forget it")]
@@ -146,6 +190,21 @@ def test_a_model_is_copied_from_the_node_that_has_it() -> None:
     assert names.index("prepare") < names.index("offer") < names.index("withdraw") < names.index("roles")
     assert json.loads(offer.files[0][1])["path"] == "/models/m"
     assert "stage-" not in str(list(plan.phase("prepare").steps))  # its port is not recorded
+
+
+def test_a_node_that_does_not_read_the_model_gives_it_too() -> None:
+    text = TEXT.replace("n3: {host: 10.0.0.3}", "n3: {host: 10.0.0.3}, n4: {host: 10.0.0.4}")
+    wanted = world.topology(text, "model.stage_from=n4")
+    assert [(need.who, need.weights) for need in needs(wanted, "n4")] == [("decode-0 of n2", True)]
+    plan = world.planned(wanted, nodes(wanted, n3=NOTHING))
+    offers = [
+        (step.node, step.unit.roles) for step in plan.phase("offer").steps if isinstance(step, StartUnit)
+    ]
+    assert offers == [("n4", ("stage",))]
+    assert [step.node for step in plan.phase("stage").steps] == ["n3"]
+    assert refusal(wanted, nodes(wanted, n4=NOTHING, n3=NOTHING))[0] == (
+        "n4: /models/m is not there, and decode-0 of n2 needs it",
+    )
 
 
 def test_nothing_is_copied_where_everything_is() -> None:
@@ -180,6 +239,11 @@ def test_a_source_without_the_model_and_a_disk_without_room_are_refused() -> Non
     wanted = world.topology(TEXT, "model.stage_from=n2")
     assert refusal(wanted, nodes(wanted, n2=NOTHING, n3=NOTHING))[0] == (
         "n2: /models/m is not there, and decode-0 needs it",
+    )
+    two = world.topology(TEXT, "model.stage_from=n1")  # it has a frontend, and now gives weights as well
+    assert refusal(two, nodes(two, n1=NOTHING)) == (
+        ("n1: /models/m is not there, and decode-0 of n2 needs it",),
+        "copy it to n1, or name a node that has it: model.stage_from",
     )
     small = ModelSeen(False, False, 5_500_000_000)
     assert refusal(wanted, nodes(wanted, n3=small)) == (
