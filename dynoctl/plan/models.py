@@ -6,14 +6,11 @@ A model is a folder on the nodes, or a name of the Hugging Face hub that stands 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dynoctl.plan.blocks import Obstacle
-from dynoctl.plan.fact import Fact
-from dynoctl.plan.script import NodePath
+from dynoctl.plan.model_files import INDEX, WEIGHTS, ModelFile, ModelSeen
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import size
 from dynoctl.topology.engine import Model, argument_name
@@ -22,25 +19,6 @@ from dynoctl.topology.placement import Placement
 from dynoctl.topology.secret import reveal
 
 SPARE_BYTES = 1_000_000_000  # what a copy leaves free
-WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
-INDEX = "model.safetensors.index.json"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSeen:
-    """One model's folder on one node. `files` are (path below it, size in bytes); `missing` are weights that the
-    folder's index names and that are not there."""
-
-    there: bool
-    readable: bool  # its config.json
-    free_bytes: int
-    files: tuple[tuple[str, int], ...] = ()
-    missing: tuple[str, ...] = ()
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether there is a file that may hold weights."""
-        return any(name.endswith(WEIGHTS) for name, _ in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,75 +78,6 @@ def _place(placement: Placement, model: str) -> str:
     home = reveal(env.get("HF_HOME", "~/.cache/huggingface"))
     cache = reveal(env.get("HF_HUB_CACHE", f"{home}/hub"))
     return f"{cache}/models--{model.replace('/', '--')}"
-
-
-# ---- what is there -------------------------------------------------------------------------------------
-
-# Of the hub's cache it is the snapshot that is looked at. At most 10,000 files and 1,000 folders: no model has more.
-# A link to a folder is followed, unless it leads to one that it lies in.
-_LOOK = """\
-import json, os, shutil, sys
-def look(path):
-    above = path
-    while not os.path.isdir(above):
-        above = os.path.dirname(above) or "/"
-    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False}
-    snapshots = os.path.join(path, "snapshots")
-    if os.path.isdir(snapshots):
-        kept = [os.path.join(snapshots, name) for name in os.listdir(snapshots)]
-        path = max(kept, key=os.path.getmtime, default=path)
-    found["there"] = os.path.isdir(path)
-    files = {}
-    way = {path: {os.path.realpath(path)}}
-    for folder, inner, names in os.walk(path, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in inner if not name.startswith(".")}
-        inner[:] = [name for name in real if real[name] not in way[folder]][:max(0, 1000 - len(way))]
-        for name in inner:
-            way[os.path.join(folder, name)] = way[folder] | {real[name]}
-        for name in names:
-            whole = os.path.join(folder, name)
-            if not name.startswith(".") and os.path.isfile(whole) and len(files) < 10000:
-                files[os.path.relpath(whole, path)] = os.path.getsize(whole)
-    found["files"] = sorted(files.items())
-    try:
-        with open(os.path.join(path, "config.json")) as file:
-            found["readable"] = isinstance(json.load(file), dict)
-        with open(os.path.join(path, "model.safetensors.index.json")) as file:
-            found["missing"] = sorted(set(json.load(file)["weight_map"].values()) - set(files))
-    except (OSError, ValueError, KeyError):
-        pass
-    return found
-print(json.dumps([look(path) for path in sys.argv[1:]]))
-"""
-
-
-def question(places: tuple[str, ...]) -> str:
-    """How `sh` asks: a function for the head of the script."""
-    words = " ".join(NodePath(place).quoted() for place in places)
-    body = f"python3 -I -c '{_LOOK}' {words}" if places else ":"
-    return f"ask_models() {{ {body}\n}}"
-
-
-def _models(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"models": ()}  # nobody asked, or there is no python3, which is refused elsewhere
-    return {
-        "models": tuple(
-            ModelSeen(
-                there=bool(each["there"]),
-                readable=bool(each["readable"]),
-                free_bytes=int(each["free_bytes"]),
-                files=tuple((str(name), int(count)) for name, count in each["files"]),
-                missing=tuple(str(name) for name in each.get("missing", ())),
-            )
-            for each in found
-        )
-    }
-
-
-MODELS = Fact("models", "ask_models 2>/dev/null", _models)
 
 
 def seen_models(topology: Topology, site: Site) -> dict[str, tuple[Need, ModelSeen]]:
@@ -242,7 +151,7 @@ def _lack(need: Need, seen: ModelSeen) -> str | None:
 
 
 def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: Site) -> Iterator[Obstacle]:
-    lacking = sum(count for _, count in lacking_files(need, seen, topology, source))
+    lacking = sum(file.size_bytes for file in lacking_files(need, seen, topology, source))
     if lacking and seen.free_bytes < lacking + SPARE_BYTES:
         yield Obstacle(
             f"{site.node}: {need.model.id} takes {size(lacking)}, and {size(seen.free_bytes)} are free there",
@@ -250,19 +159,26 @@ def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: S
         )
 
 
-def lacking_files(
-    need: Need, seen: ModelSeen, topology: Topology, source: Site
-) -> tuple[tuple[str, int], ...]:
-    """The files that the source has and the node has not, or has in another size; where a tokenizer is enough, none
-    with weights."""
+def lacking_files(need: Need, seen: ModelSeen, topology: Topology, source: Site) -> tuple[ModelFile, ...]:
+    """The files that the source has and the node has not, or has in another size."""
+    have = {(file.name, file.size_bytes) for file in seen.files}
+    wanted = _given(need, topology, source)
+    return tuple(file for file in wanted if (file.name, file.size_bytes) not in have)
+
+
+def unproved_files(need: Need, seen: ModelSeen, topology: Topology, source: Site) -> tuple[ModelFile, ...]:
+    """The files that the node has in their size, and that nobody compared since they or the source's changed."""
+    have = {(file.name, file.size_bytes) for file in seen.files}
+    wanted = _given(need, topology, source)
+    return tuple(file for file in wanted if (file.name, file.size_bytes) in have and file not in seen.proved)
+
+
+def _given(need: Need, topology: Topology, source: Site) -> Iterator[ModelFile]:
+    """What the source gives: all that it has; where a tokenizer is enough, no weights."""
     _, there = seen_models(topology, source).get(need.model.id, (None, None))
-    have = set(seen.files)
-    wanted = there.files if there is not None else ()
-    return tuple(
-        (name, count)
-        for name, count in wanted
-        if (name, count) not in have and (need.weights or not name.endswith(WEIGHTS))
-    )
+    for file in there.files if there is not None else ():
+        if need.weights or not file.name.endswith(WEIGHTS):
+            yield file
 
 
 def _offline(topology: Topology, node: str) -> bool:

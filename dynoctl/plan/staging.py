@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.models import Need, is_path, lacking_files, needs, seen_models
+from dynoctl.plan.model_files import ModelFile, record_of
+from dynoctl.plan.models import Need, is_path, lacking_files, needs, seen_models, unproved_files
 from dynoctl.plan.ports import STAGE_BASE
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import FetchModel, Phase, StartUnit, StopUnit, UnitSpec
@@ -61,24 +62,31 @@ def _name(model: Model) -> str:
 def _fetch(topology: Topology, need: Need, site: Site, source: Site, token: str) -> FetchModel | None:
     model = need.model
     _, seen = seen_models(topology, site).get(model.id, (None, None))
-    files: tuple[tuple[str, int], ...] = ()
-    if seen is not None:
-        files = lacking_files(need, seen, topology, source)
-        if not files:
-            return None
-    elif site.seen is not None:
+    if seen is None and site.seen is not None:
         return None  # asked, though not about models: everything may be there
+    lacking = lacking_files(need, seen, topology, source) if seen else ()
+    unproved = unproved_files(need, seen, topology, source) if seen else ()
+    if seen and not lacking and not unproved:
+        return None
     return FetchModel(
         site.node,
-        "not all of it on the node yet" if files else "not looked for yet",
+        _why(lacking, unproved),
         model=model.id,
         path=site.seen.absolute(model.id) if site.seen else model.id,
         source=source.node,
         host=source.address,
         port=_port(source, model),
-        files=files,
+        files=lacking,
+        compared=unproved,
+        record=f"{site.root}/{record_of(need.place)}",
         token=token,
     )
+
+
+def _why(lacking: tuple[ModelFile, ...], unproved: tuple[ModelFile, ...]) -> str:
+    if lacking:
+        return "not all of it on the node yet"
+    return "nobody compared it since it changed" if unproved else "not looked for yet"
 
 
 def _port(source: Site, model: Model) -> int:

@@ -127,21 +127,30 @@ class MakeEnvironment(Step):
 
 @dataclass(frozen=True, slots=True)
 class FetchModel(Step):
-    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes);
-    empty where nobody asked what is lacking."""
+    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes,
+    time at the source) of those that are lacking, `compared` of those that are there in their size and may be others;
+    both are empty where nobody asked. `record` is kept of them."""
 
     model: str
     path: str
     source: str
     host: str
     port: int
-    files: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int, int], ...]
+    compared: tuple[tuple[str, int, int], ...]
+    record: str
     token: str = field(repr=False)
 
     @property
     def title(self) -> str:
-        whole = sum(count for _, count in self.files)
-        return f"copy {self.model} from {self.source}" + (f" ({size(whole)})" if self.files else "")
+        copied, compared = (sum(each[1] for each in files) for files in (self.files, self.compared))
+        if self.compared and not self.files:
+            return f"compare {self.model} with that of {self.source} ({size(compared)})"
+        return (
+            f"copy {self.model} from {self.source}"
+            + (f" ({size(copied)})" if self.files else "")
+            + (f", and compare the rest ({size(compared)})" if self.compared else "")
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dynoctl.errors import Blocked
-from dynoctl.plan.models import ModelSeen, needs
+from dynoctl.plan.model_files import ModelFile, ModelSeen, record_of
+from dynoctl.plan.models import needs
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.steps import StartUnit
 from dynoctl.topology.model import Topology
@@ -23,8 +26,8 @@ nodes: {n1: {host: 10.0.0.1}, n2: {host: 10.0.0.2}, n3: {host: 10.0.0.3}}
 services: {etcd: n1, nats: n1}
 roles: {frontend: {node: n1}, router: {node: n1}, decode: {nodes: [n2, n3]}}
 """
-FILES = (("config.json", 2), ("model.safetensors", 5_000_000_000))
-WHOLE = ModelSeen(True, True, 9_000_000_000, FILES)
+FILES = (ModelFile("config.json", 2, 7), ModelFile("model.safetensors", 5_000_000_000, 8))
+WHOLE = ModelSeen(True, True, 9_000_000_000, FILES, proved=frozenset(FILES))
 NOTHING = ModelSeen(False, False, 9_000_000_000)
 HUB = "models--org--m"
 
@@ -58,15 +61,15 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     (node.home / "blob").write_text("{}")
     (snapshot / "config.json").symlink_to(node.home / "blob")
     places = ("~/my models/it's", f"{node.home}/hub/{HUB}", "/no/such/folder")
-    mine, hub, none = node.look(models=places).models
+    mine, hub, none = (sized(seen) for seen in node.look(models=places).models)
     assert (mine.there, mine.readable, mine.missing) == (True, True, ("model-2.safetensors",))
     assert mine.files == (
-        ("config.json", 2),
-        ("model-1.safetensors", 5),
-        ("model.safetensors.index.json", len(json.dumps(index))),
-        ("original/a.bin", 3),
+        ("config.json", 2, 0),
+        ("model-1.safetensors", 5, 0),
+        ("model.safetensors.index.json", len(json.dumps(index)), 0),
+        ("original/a.bin", 3, 0),
     )
-    assert (hub.there, hub.readable, hub.files) == (True, True, (("config.json", 2),))
+    assert (hub.there, hub.readable, hub.files) == (True, True, (("config.json", 2, 0),))
     assert (none.there, none.readable, none.files, none.free_bytes > 0) == (False, False, (), True)
     assert node.look().models == ()
 
@@ -80,7 +83,31 @@ def test_links_to_folders_are_followed_but_never_in_a_circle(node: Node) -> None
         (model / link).symlink_to(target)
     (other / "back").symlink_to(model)
     (seen,) = node.look(models=("~/m",)).models
-    assert seen.files == (("one/a.bin", 1), ("sub/a.bin", 1), ("two/a.bin", 1))
+    assert sized(seen).files == (("one/a.bin", 1, 0), ("sub/a.bin", 1, 0), ("two/a.bin", 1, 0))
+
+
+def test_what_was_copied_counts_as_long_as_it_has_the_time_that_was_recorded(node: Node) -> None:
+    (node.home / "m").mkdir(parents=True)
+    kept = {}
+    for name in ("a", "b", "c"):
+        (node.home / "m" / name).write_text("x")
+        changed_ns = (node.home / "m" / name).stat().st_mtime_ns
+        kept[name] = {"size_bytes": 1, "changed_ns": changed_ns, "source_changed_ns": 70, "sha256": "s"}
+    os.utime(node.home / "m" / "b", ns=(1, 1))
+    (node.home / "m" / "c").write_text("xx")
+    record = node.root / record_of("~/m")
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"folder": "/m", "files": kept}))
+    assert node.look(models=("~/m",)).models[0].proved == {("a", 1, 70)}
+    for torn in ("", "{", "[]", '{"files": {"a": 7}}', '{"files": []}'):
+        record.write_text(torn)
+        (seen,) = node.look(models=("~/m",)).models
+        assert (len(seen.files), seen.proved) == (3, frozenset())
+
+
+def sized(seen: ModelSeen) -> ModelSeen:
+    """Without times."""
+    return replace(seen, files=tuple(file._replace(changed_ns=0) for file in seen.files))
 
 
 def test_who_needs_what() -> None:
@@ -116,7 +143,7 @@ def test_what_is_not_whole_is_refused_on_every_node_at_once() -> None:
         ),
         "copy it to n1, or let dynoctl copy it from a node that has it: model.stage_from",
     )
-    empty = ModelSeen(True, True, 1, (("config.json", 2),))
+    empty = ModelSeen(True, True, 1, FILES[:1])
     unreadable = ModelSeen(True, False, 1, FILES)
     assert refusal(wanted, nodes(wanted, n1=empty, n2=empty, n3=unreadable))[0] == (
         "n2: /models/m holds no weights (.safetensors, .bin, .gguf), and decode-0 needs them",
@@ -183,13 +210,28 @@ def test_a_model_is_copied_from_the_node_that_has_it() -> None:
     assert phases["offer"] == [("n2", f"start {offer.name} on port 8800")]
     assert phases["stage"] == [
         ("n1", "copy /models/m from n2 (2 B)"),  # its frontend needs the tokenizer alone
-        ("n3", "copy /models/m from n2 (5.0 GB)"),
+        ("n3", "copy /models/m from n2 (5.0 GB), and compare the rest (2 B)"),
     ]
     assert phases["withdraw"] == [("n2", f"stop {offer.name} and forget it")]
     names = [phase.name for phase in plan.phases]
     assert names.index("prepare") < names.index("offer") < names.index("withdraw") < names.index("roles")
     assert json.loads(offer.files[0][1])["path"] == "/models/m"
     assert "stage-" not in str(list(plan.phase("prepare").steps))  # its port is not recorded
+
+
+def test_files_of_the_same_size_are_compared_once_and_when_the_source_changed() -> None:
+    wanted = world.topology(TEXT, "model.stage_from=n2")
+
+    def steps(**seen: ModelSeen) -> list[tuple[str, str, str]]:
+        plan = world.planned(wanted, nodes(wanted, **seen))
+        found = [phase for phase in plan.phases if phase.name == "stage"]
+        return [(step.node, step.title, step.why) for phase in found for step in phase.steps]
+
+    title, why = "compare /models/m with that of n2 (5.0 GB)", "nobody compared it since it changed"
+    assert steps() == []
+    assert steps(n3=replace(WHOLE, proved=frozenset(FILES[:1]))) == [("n3", title, why)]
+    newer = replace(WHOLE, files=(FILES[0], FILES[1]._replace(changed_ns=9)))
+    assert steps(n2=newer) == [("n3", title, why)]  # n1 has no weights of it
 
 
 def test_a_node_that_does_not_read_the_model_gives_it_too() -> None:
