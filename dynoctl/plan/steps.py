@@ -63,11 +63,17 @@ class UnitSpec:
     digest: str = ""
     worker: str = ""
     metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
+    more_ports: tuple[int, ...] = ()  # that it may hold as well, though nobody waits for them
 
     @property
     def listens(self) -> tuple[int, ...]:
         """The TCP ports that the process will hold."""
         return tuple(self.document["listens"])
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All TCP ports that it was given."""
+        return (*self.listens, *self.more_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +199,10 @@ class StartUnit(Step):
 
     @property
     def title(self) -> str:
-        ports = ", ".join(str(port) for port in self.unit.listens)
+        ports = [str(port) for port in self.unit.ports]
+        where = f" on {'port' if len(ports) == 1 else 'ports'} {', '.join(ports)}" if ports else ""
         gpus = f", {spelled(self.unit.gpus)}" if self.unit.gpus else ""
-        return f"start {self.unit.name}" + (f" on port {ports}" if ports else "") + gpus
+        return f"start {self.unit.name}{where}{gpus}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,12 @@ def _finish(site: Site, name: str, roles: tuple[str, ...], document: dict[str, A
         "log": LOG,
     }
     digest = digest_of({"unit": whole, "files": more.get("files", ())})
+    given = [port for use, port in site.ports.given.items() if use.startswith(f"{name}.")]
+    unproved = tuple(port for port in given if port not in document["listens"])
     # Who supervises is no part of the digest: a unit that runs is not restarted because systemd has come or gone.
     whole["backend"] = "systemd" if site.seen is not None and site.seen.user_manager else "agent"
-    return UnitSpec(name, site.node, roles, site.unit_folder(name), whole, digest=digest, **more)
+    folder = site.unit_folder(name)
+    return UnitSpec(name, site.node, roles, folder, whole, digest=digest, more_ports=unproved, **more)
 
 
 def _program(site: Site, name: str, given: str | None, artifact: Artifact | None, hint: str) -> str:

@@ -60,6 +60,10 @@ def test_a_span_is_a_head_and_a_rank_on_each_further_node() -> None:
     lead = runtime.Endpoint("10.0.0.1", 7300)
     assert settings(rank).parallel == runtime.Parallel(tp=4, nodes=2, rank=1, head=gather, lead=lead)
     assert settings(rank).roles == ("decode",)
+    assert (head.listens, head.ports) == (
+        (7300, 7800),
+        (7300, 7800, 8300),
+    )  # nobody waits for where they gather
     assert settings(head).stream == lead
 
 

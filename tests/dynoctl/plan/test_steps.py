@@ -100,7 +100,7 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
     ),
     (
         START,
-        "start decode-0 on port 7300, 7301",
+        "start decode-0 on ports 7300, 7301",
         [
             {"do": "write", "path": "/b/units/decode-0/settings.json", "content": "{}", "mode": 0o600},
             {
