@@ -14,7 +14,7 @@ from dynoctl.plan.digest import digest_of
 from dynoctl.plan.ports import METRICS_BASE, STREAM_BASE
 from dynoctl.plan.settings import Ports, process_settings, render, shares_http
 from dynoctl.plan.site import Site
-from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
+from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, replica_env, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
@@ -198,7 +198,7 @@ def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -
     site = sites[process.node]
     path = f"{site.unit_folder(process.name)}/settings.json"
     ports = ray_ports(process, site)
-    env = _env(process, sites, {})
+    env = _env(process, sites, replica_env(topology, process, site))
     document = {
         "argv": [site.python, "-m", "dyno_runtime", "ray", path],
         "env": {name: reveal(value) for name, value in env.items()},

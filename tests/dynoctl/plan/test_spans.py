@@ -228,3 +228,18 @@ def test_what_vllm_hands_on_from_a_worker_on_ray_is_left_to_the_ray_of_each_node
         "n2/ray-decode-0": ["eth2", "=eth2", "eth2", "mlx5_9"],
         "n1/decode-0": ["eth1", None, None, None],
     }
+
+
+def test_replicas_on_ray_are_asked_about_their_kv_where_they_are() -> None:
+    def told(decode: str, mode: str) -> dict[str, str | None]:
+        prefill = "" if mode == "'off'" else f"{PREFILL}, "
+        text = written(decode).replace("mock", "vllm").replace("roles: {", f"roles: {{{prefill}")
+        found = specs(f"{text}disagg: {{mode: {mode}}}\n")
+        name = "VLLM_NIXL_SIDE_CHANNEL_HOST"
+        return {key: spec.document["env"].get(name) for key, spec in found.items() if "ray-" in key}
+
+    replicas, one = "{span: [n1, n2], dp: 2, executor: ray}", "{span: [n1, n2], tp: 2, executor: ray}"
+    assert told(replicas, "always") == {"n1/ray-decode-0": "10.0.0.1", "n2/ray-decode-0": "10.0.0.2"}
+    assert (
+        told(replicas, "'off'") == told(one, "always") == {"n1/ray-decode-0": None, "n2/ray-decode-0": None}
+    )
