@@ -38,6 +38,7 @@ class ModelSeen:
     files: tuple[ModelFile, ...] = ()
     missing: tuple[str, ...] = ()
     proved: frozenset[ModelFile] = frozenset()
+    part_bytes: int = 0  # of files that arrived in part, which a copy goes on with
 
     @property
     def has_weights(self) -> bool:
@@ -58,7 +59,7 @@ def look(path, record):
     above = path
     while not os.path.isdir(above):
         above = os.path.dirname(above) or "/"
-    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False}
+    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False, "part_bytes": 0}
     snapshots = os.path.join(path, "snapshots")
     if os.path.isdir(snapshots):
         kept = [os.path.join(snapshots, name) for name in os.listdir(snapshots)]
@@ -73,6 +74,8 @@ def look(path, record):
             way[os.path.join(folder, name)] = way[folder] | {real[name]}
         for name in names:
             whole = os.path.join(folder, name)
+            if name.startswith(".") and name.endswith(".part"):
+                found["part_bytes"] += os.lstat(whole).st_size
             if not name.startswith(".") and os.path.isfile(whole) and len(files) < 10000:
                 is_now = os.stat(whole)
                 files[os.path.relpath(whole, path)] = [is_now.st_size, is_now.st_mtime_ns]
@@ -91,7 +94,7 @@ def look(path, record):
             found["readable"] = isinstance(json.load(file), dict)
         with open(os.path.join(path, "model.safetensors.index.json")) as file:
             found["missing"] = sorted(set(json.load(file)["weight_map"].values()) - set(files))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return found
 print(json.dumps([look(*pair) for pair in zip(sys.argv[1::2], sys.argv[2::2])]))
@@ -119,6 +122,7 @@ def _models(text: str) -> dict[str, Any]:
                 files=_files(each["files"]),
                 missing=tuple(str(name) for name in each.get("missing", ())),
                 proved=frozenset(_files(each.get("proved", ()))),
+                part_bytes=int(each["part_bytes"]),
             )
             for each in found
         )

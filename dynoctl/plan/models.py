@@ -101,24 +101,21 @@ def model_obstacles(topology: Topology, sites: Mapping[str, Site]) -> Iterator[O
                 if source in sites:
                     yield from _room(need, seen, sites[source], topology, site)
             elif is_path(need.model.id):
-                yield from _whole(need, seen, site)
+                yield from _whole(need, seen, site, alone=len(sites) == 1)
             elif _offline(topology, site.node):
                 yield from _cached(need, seen, site)
 
 
-def _whole(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
-    """A folder that nobody copies."""
+def _whole(need: Need, seen: ModelSeen, site: Site, *, alone: bool) -> Iterator[Obstacle]:
+    """A folder that nobody copies; `alone` on the only node."""
     look = f"{site.login} ls -l {need.place}".strip()
     if not seen.there:
-        other = (
-            "name a node that has it"
-            if need.model.stage_from
-            else "let dynoctl copy it from a node that has it"
-        )
-        yield Obstacle(
-            f"{site.node}: {need.model.id} is not there, and {need.who} needs it",
-            f"copy it to {site.node}, or {other}: model.stage_from",
-        )
+        way_out = f"copy it to {site.node}, or let dynoctl copy it from a node that has it: model.stage_from"
+        if need.model.stage_from:
+            way_out = f"copy it to {site.node}, or name a node that has it: model.stage_from"
+        elif alone:
+            way_out = "put the model's folder there, or name the right one: model.id"
+        yield Obstacle(f"{site.node}: {need.model.id} is not there, and {need.who} needs it", way_out)
     elif lack := _lack(need, seen):
         again = f"copy the model to {site.node} again"
         yield Obstacle(f"{site.node}: {lack}", again if seen.readable and seen.missing else look)
@@ -152,7 +149,7 @@ def _lack(need: Need, seen: ModelSeen) -> str | None:
 
 def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: Site) -> Iterator[Obstacle]:
     lacking = sum(file.size_bytes for file in lacking_files(need, seen, topology, source))
-    if lacking and seen.free_bytes < lacking + SPARE_BYTES:
+    if lacking and seen.free_bytes + seen.part_bytes < lacking + SPARE_BYTES:
         yield Obstacle(
             f"{site.node}: {need.model.id} takes {size(lacking)}, and {size(seen.free_bytes)} are free there",
             f"free some space on {site.node}, or name a folder on a larger disk: model.id",

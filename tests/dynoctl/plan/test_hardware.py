@@ -220,7 +220,7 @@ def test_without_nvidia_smi_the_topologys_word_counts_and_without_that_nothing()
     )
     plan = world.planned(wanted, found(wanted, n1=none[0]))
     assert plan.warnings[1:] == (
-        "n1 has no nvidia-smi, so that it has 8 GPUs is taken on the topology's word",
+        "n1 has no nvidia-smi; that it has 8 GPUs is believed, as the topology says so",
     )
 
 

@@ -48,7 +48,7 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     (whole / "original").mkdir(parents=True)
     (whole / ".cache").mkdir()
     (whole / ".cache" / "x").touch()
-    (whole / ".a.part").touch()
+    (whole / ".a.part").write_bytes(b"1234567")
     (whole / "config.json").write_text("{}")
     (whole / "original" / "a.bin").write_bytes(b"123")
     (whole / "model-1.safetensors").write_bytes(b"12345")
@@ -63,6 +63,7 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     places = ("~/my models/it's", f"{node.home}/hub/{HUB}", "/no/such/folder")
     mine, hub, none = (sized(seen) for seen in node.look(models=places).models)
     assert (mine.there, mine.readable, mine.missing) == (True, True, ("model-2.safetensors",))
+    assert (mine.part_bytes, hub.part_bytes) == (7, 0)
     assert mine.files == (
         ("config.json", 2, 0),
         ("model-1.safetensors", 5, 0),
@@ -99,10 +100,12 @@ def test_what_was_copied_counts_as_long_as_it_has_the_time_that_was_recorded(nod
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"folder": "/m", "files": kept}))
     assert node.look(models=("~/m",)).models[0].proved == {("a", 1, 70)}
+    (node.home / "m" / "config.json").write_text("{}")
+    (node.home / "m" / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}')
     for torn in ("", "{", "[]", '{"files": {"a": 7}}', '{"files": []}'):
         record.write_text(torn)
         (seen,) = node.look(models=("~/m",)).models
-        assert (len(seen.files), seen.proved) == (3, frozenset())
+        assert (len(seen.files), seen.readable, seen.proved) == (5, True, frozenset())
 
 
 def sized(seen: ModelSeen) -> ModelSeen:
@@ -142,6 +145,13 @@ def test_what_is_not_whole_is_refused_on_every_node_at_once() -> None:
             "n3: /models/m lacks model-2.safetensors and 1 more, which its model.safetensors.index.json names",
         ),
         "copy it to n1, or let dynoctl copy it from a node that has it: model.stage_from",
+    )
+    alone = world.topology(
+        "name: c\nmodel: {id: /models/m}\nengine: {kind: vllm, device: cpu}\nroles: {frontend: {}, decode: {}}\n"
+    )
+    assert refusal(alone, nodes(alone, local=NOTHING)) == (
+        ("local: /models/m is not there, and decode-0 needs it",),
+        "put the model's folder there, or name the right one: model.id",
     )
     empty = ModelSeen(True, True, 1, FILES[:1])
     unreadable = ModelSeen(True, False, 1, FILES)
@@ -287,6 +297,10 @@ def test_a_source_without_the_model_and_a_disk_without_room_are_refused() -> Non
         ("n1: /models/m is not there, and decode-0 of n2 needs it",),
         "copy it to n1, or name a node that has it: model.stage_from",
     )
+    going_on = ModelSeen(True, False, 2_000_000_000, part_bytes=4_000_000_002)
+    assert [
+        step.title for step in world.planned(wanted, nodes(wanted, n3=going_on)).phase("stage").steps
+    ] == ["copy /models/m from n2 (5.0 GB)"]
     small = ModelSeen(False, False, 5_500_000_000)
     assert refusal(wanted, nodes(wanted, n3=small)) == (
         ("n3: /models/m takes 5.0 GB, and 5.5 GB are free there",),
