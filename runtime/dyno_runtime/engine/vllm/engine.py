@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from dyno_runtime.engine.base import (
     Stats,
     Totals,
 )
+from dyno_runtime.engine.threads import in_daemon
 from dyno_runtime.engine.vllm.arguments import plain, words_of
 from dyno_runtime.engine.vllm.kv_listener import KvAccount, KvListener
 from dyno_runtime.engine.vllm.library import Library, executor, load_library, prepare_environment
@@ -80,8 +82,7 @@ class VllmEngine:
         if self._settings.parallel.dp == 1:
             self._listener = KvListener(self._account)
             self._hearing = asyncio.get_running_loop().create_task(self._listener.run())
-        loading = asyncio.get_running_loop().run_in_executor(None, self._load)
-        await asyncio.shield(loading)
+        await in_daemon(self._load)
         llm = self._llm
         self._tally.total_blocks = (
             llm.vllm_config.cache_config.num_gpu_blocks or 0
@@ -115,6 +116,8 @@ class VllmEngine:
     async def ended(self) -> str:
         """Wait until a child dies by itself; why, as a sentence."""
         while self._llm is None or not self._llm.errored:
+            if self._hearing is not None and self._hearing.done() and not self._hearing.cancelled():
+                return f"nobody hears vLLM's KV events any more: {self._hearing.exception()!r}"
             await asyncio.sleep(LOOK_S)
         self._dead.set()
         return "vLLM's engine core died; its last lines are in this log"
@@ -137,6 +140,8 @@ class VllmEngine:
     def generate(self, job: Job, emit: Emit | None = None) -> None:
         params = self._params(job, {"params": job.kv["params"]} if job.kv is not None else None)
         self._start(job, self._answer(job, params, emit))
+        if job.kv is not None:
+            self._tally.brought.add(job.id)
 
     async def prefill(self, job: Job) -> dict[str, Any] | None:
         """The KV of the job's tokens; vLLM makes one token besides, which nobody wants."""
@@ -145,19 +150,28 @@ class VllmEngine:
             raise EngineError("this worker has no KV transfer; disagg.connector is not set for it")
         params = self._params(job, {"params": PREFILL_PARAMS})
         params.max_tokens = params.min_tokens = 1
-        handed = None
+        handed, pinned_s = None, None
         self._queued[job.id] = len(job.tokens)
         try:
             async for output in self._llm.generate(self._prompt(job), params, job.id):
                 self._queued.pop(job.id, None)
                 handed = output.kv_transfer_params or handed
+                if output.metrics is not None:
+                    pinned_s = output.metrics.last_token_ts or pinned_s
         except self._library_of().refusals as error:
             raise BadJob(_sentence(error)) from error
         except self._library_of().EngineDeadError as error:
             raise EngineError("vLLM's engine core died") from error
+        except EngineError:
+            raise
+        except Exception as error:
+            log.exception("vLLM failed on the prefill of %s", job.id)
+            raise EngineError(f"vLLM failed on this prefill: {_sentence(error)}") from error
         finally:
             self._queued.pop(job.id, None)
-        return handed_over(handed, transfer.lease_s)
+        # The core counts the lease from the moment it is done, by the same clock; what passed since is gone of it.
+        passed_s = 0.0 if pinned_s is None else max(0.0, time.monotonic() - pinned_s)
+        return handed_over(handed, transfer.lease_s - passed_s)
 
     def reserve(self, job: Job) -> dict[str, Any] | None:
         """vLLM sets blocks aside by itself when the KV is to come; the prefill worker needs to know our terms."""
@@ -168,6 +182,8 @@ class VllmEngine:
     def abort(self, job_id: str) -> None:
         task = self._jobs.pop(job_id, None)
         if task is not None:
+            self._queued.pop(job_id, None)  # a task that has not begun never comes to its `finally`
+            self._tally.brought.discard(job_id)
             self._outputs = [one for one in self._outputs if one.job is None or one.job.id != job_id]
             task.cancel()  # AsyncLLM aborts what its reader leaves
 
@@ -230,12 +246,14 @@ class VllmEngine:
         except library.EngineDeadError:
             pass  # `ended` says so, and this process goes
         except library.refusals as error:
-            self._tell(Output([], "error", _sentence(error), job), emit)
+            self._tell(Output([], "error", _sentence(error), job, bad=True), emit)
         except Exception as error:
             log.exception("vLLM failed on request %s", job.id)
             self._tell(Output([], "error", f"vLLM failed on this request: {_sentence(error)}", job), emit)
         finally:
             self._queued.pop(job.id, None)
+            if finish is None:
+                self._tally.brought.discard(job.id)
             if self._jobs.get(job.id) is asyncio.current_task():
                 del self._jobs[job.id]
 

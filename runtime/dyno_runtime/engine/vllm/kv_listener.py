@@ -96,6 +96,7 @@ class KvAccount:
                         self._blocks.cleared()
         except (BadEvent, ValueError) as error:
             log.warning("%s", error)
+            self._blocks.cleared()  # what followed in this batch is not known
         self._tell()
 
     def _tell(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from dyno_runtime.engine.base import EngineError
+from dyno_runtime.engine.threads import in_daemon
 from dyno_runtime.engine.vllm.arguments import words_of
 from dyno_runtime.engine.vllm.library import load_library, prepare_environment
 from dyno_runtime.engine.vllm.spread import spread_args
@@ -43,7 +44,7 @@ class VllmRank:
 
     async def load(self) -> None:
         # In a thread: imports and weights take from seconds to minutes, and the head has to hear from us meanwhile.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._load))
+        await in_daemon(self._load)
 
     def _load(self) -> None:
         settings = self._settings

@@ -29,6 +29,8 @@ class Tally:
     def __init__(self, *, sends: bool = False) -> None:
         self._sends = sends  # what it transfers goes to others
         self.total_blocks = 0  # of all ranks; known once the engine is loaded
+        # Requests whose KV came from elsewhere: their prefill says nothing of how fast this engine is.
+        self.brought: set[str] = set()
         self._ranks: dict[int, _Load] = {}
         self._totals = dict.fromkeys(Totals.__struct_fields__, 0)
         self._waits: deque[float] = deque(maxlen=MAX_WAITS)
@@ -52,6 +54,9 @@ class Tally:
         self._add("preemptions", stats.num_preempted_reqs)
         for one in stats.finished_requests:
             self._waits.append(max(0.0, one.queued_time))
+            if one.request_id in self.brought:
+                self.brought.discard(one.request_id)
+                continue
             computed = one.num_prompt_tokens - one.num_cached_tokens
             if computed > 0 and one.prefill_time > 0:
                 self._measured(computed / one.prefill_time)
