@@ -29,13 +29,14 @@ INDEX = "model.safetensors.index.json"
 @dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One model's folder on one node. `files` are (path below it, size in bytes); `missing` are weights that the
-    folder's index names and that are not there."""
+    folder's index names and that are not there; `sealed` are files that we may not read."""
 
     there: bool
     readable: bool  # its config.json
     free_bytes: int
     files: tuple[tuple[str, int], ...] = ()
     missing: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -121,6 +122,7 @@ def look(path):
             if not name.startswith(".") and os.path.isfile(whole) and len(files) < 10000:
                 files[os.path.relpath(whole, path)] = os.path.getsize(whole)
     found["files"] = sorted(files.items())
+    found["sealed"] = sorted(name for name in files if not os.access(os.path.join(path, name), os.R_OK))
     try:
         with open(os.path.join(path, "config.json")) as file:
             found["readable"] = isinstance(json.load(file), dict)
@@ -153,6 +155,7 @@ def _models(text: str) -> dict[str, Any]:
                 free_bytes=int(each["free_bytes"]),
                 files=tuple((str(name), int(count)) for name, count in each["files"]),
                 missing=tuple(str(name) for name in each.get("missing", ())),
+                sealed=tuple(str(name) for name in each["sealed"]),
             )
             for each in found
         )
@@ -213,6 +216,12 @@ def _whole(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
     elif need.weights and not seen.has_weights:
         yield Obstacle(
             f"{where} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them",
+            f"{site.login} ls -l {need.place}".strip(),
+        )
+    elif sealed := [name for name in seen.sealed if need.weights or not name.endswith(WEIGHTS)]:
+        more = f" and {len(sealed) - 1} more" if len(sealed) > 1 else ""
+        yield Obstacle(
+            f"{where}/{sealed[0]}{more} may not be read by the user there, and {need.who} needs it",
             f"{site.login} ls -l {need.place}".strip(),
         )
 

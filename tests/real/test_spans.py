@@ -1,8 +1,10 @@
-"""Workers larger than a node on two lab hosts: a real Ray, whose GPUs are only declared."""
+"""Workers larger than a node on two lab hosts: a real Ray whose GPUs are only declared, and a real vLLM over both."""
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.real import engines
 from tests.real.clusters import written
 from tests.real.dynoctl_runs import Dynoctl
 from tests.real.left import left
+from tests.servers import wait_for
 
 pytestmark = pytest.mark.vllm
 
@@ -95,3 +98,80 @@ def test_two_workers_on_two_ray_clusters_of_the_same_hosts(
     assert ray_processes(second) == {}
     assert left(second) == []
     assert first.exec(["ls", "/home/dyn/.dynoctl/ray"], user="dyn").stdout == ""
+
+
+# ---- vLLM over both hosts ------------------------------------------------------------------------------
+
+VLLM_ENV = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+VLLM = {
+    "kind": "vllm",
+    "device": "cpu",
+    "block_size": 32,
+    "max_model_len": 512,
+    "args": {"enforce-eager": True, "dtype": "float32", "kv-cache-memory-bytes": "64M", "max-num-seqs": 4},
+}
+PROMPT = [7 * number % 1000 + 3 for number in range(40)]
+
+
+def vllm_topology(folder: Path, pair: Pair, decode: dict[str, object]) -> str:
+    """The tiny model, whose weights are saved and whose head is its own, by one worker."""
+    model = {"id": f"{engines.MODELS}/tiny", "served_name": "tiny"}
+    roles = {"frontend": {"node": "node1"}, "decode": decode}
+    return topology(folder, "spread", pair, engine=VLLM, model=model, roles=roles, env=VLLM_ENV)
+
+
+def tokens(host: Host) -> list[str]:
+    """What the worker makes of the prompt, always taking the likeliest token."""
+    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 24, "temperature": 0}
+    more = {"ignore_eos": True, "logprobs": 1}
+    request = urllib.request.Request(
+        f"http://{host.address}:8000/v1/completions",
+        json.dumps(body | more).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60.0) as answer:
+        return list(json.loads(answer.read())["choices"][0]["logprobs"]["tokens"])
+
+
+def workers_of_vllm(host: Host) -> dict[int, str]:
+    """vLLM's processes that compute, by pid."""
+    found = host.exec(["ps", "-eo", "pid=,args="], check=True).stdout.splitlines()
+    lines = [line.split(None, 1) for line in found]
+    return {int(pid): args for pid, args in lines if args.startswith("VLLM::Worker")}
+
+
+def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
+    pair: Pair, dynoctl: Dynoctl, tmp_path: Path
+) -> None:
+    first, second = pair
+    dynoctl("up", vllm_topology(tmp_path, pair, {"node": "node1"})).ok()
+    alone = tokens(first)
+    assert len(alone) == 24
+    assert len(set(alone)) > 5  # it is no model that always says the same
+    spread = vllm_topology(tmp_path, pair, {"span": ["node1", "node2"], "tp": 2, "executor": "mp"})
+    dynoctl("up", spread, "--yes").ok()
+    assert tokens(first) == alone
+    for host in pair:
+        ((pid, _),) = workers_of_vllm(host).items()
+        env = environment(host, pid)
+        assert env["VLLM_HOST_IP"] == host.address
+        interface = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
+        assert env["GLOO_SOCKET_IFNAME"] == interface.split()[1]
+
+    shown = dynoctl("status", "--json").ok().json["roles"]
+    (rank,) = (one for one in shown if one["role"] == "rank")
+    assert (rank["node"], rank["unit"], rank["state"]) == ("node2", "decode-0-rank1", "loaded")
+    second.exec(["kill", "-9", str(rank["pid"])], check=True)
+
+    def head_log() -> str:
+        return dynoctl("logs", "--role", "node1/decode-0").ok().out
+
+    why = (
+        "rank 1 is lost, node2/decode-0-rank1: its process ended, or its node; the worker starts anew as one"
+    )
+    wait_for(lambda: why in head_log(), "the head ends with its rank", 30.0)
+    dynoctl("up", spread, "--yes").ok()
+    assert head_log().count("rank 1 is here") == 2
+    assert tokens(first) == alone
+    dynoctl("down").ok()
+    assert [line for host in pair for line in left(host)] == []

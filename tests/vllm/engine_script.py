@@ -56,7 +56,7 @@ class Bench:
     """An engine, and what it tells."""
 
     def __init__(self, model: str) -> None:
-        engine = engine_for(settings(model), block_hashes)
+        engine = engine_for(settings(model), block_hashes, "one")
         assert isinstance(engine, VllmEngine)
         self.engine = engine
         self.told: dict[str, list[Output]] = {}
@@ -110,7 +110,7 @@ def salt_of(name: str) -> int:
 
 async def refused(model: str, **changes: Any) -> str:
     try:
-        await engine_for(settings(model, **changes), block_hashes).load()
+        await engine_for(settings(model, **changes), block_hashes, "one").load()
     except EngineError as error:
         return str(error)
     return "it was loaded"

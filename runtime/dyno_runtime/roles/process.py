@@ -69,7 +69,8 @@ class Process:
         self._fatal: str | None = None
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        self._engine = engine_for(settings, block_hashes) if has_engine else None
+        engine_id = f"{self.lease:016x}"  # a lease is of one start of one process
+        self._engine = engine_for(settings, block_hashes, engine_id) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)
@@ -100,8 +101,9 @@ class Process:
             metering=self._metering,
             store=self._store,
         )
-        parallel = settings.parallel
-        self._standing = Standing(parallel, self._peers, lost=self._fail, changed=self._changed)
+        self._standing = Standing(
+            settings.parallel, self._peers, engine_id, lost=self._fail, changed=self._changed
+        )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []

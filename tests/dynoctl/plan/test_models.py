@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from dynoctl.errors import Blocked
+from dynoctl.plan import models
 from dynoctl.plan.models import ModelSeen, needs
 from dynoctl.plan.observed import Observed, UnitSeen
 from dynoctl.plan.steps import StartUnit
@@ -71,6 +75,21 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     assert node.look().models == ()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can look as somebody else")
+def test_files_of_others_are_seen_as_sealed() -> None:
+    """Weights that root wrote for itself: vLLM says of them only that they do not exist."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        for name, mode in (("config.json", 0o644), ("model.safetensors", 0o600)):
+            (folder / name).write_text("{}")
+            (folder / name).chmod(mode)
+        argv = ["python3", "-I", "-c", models._LOOK, made]
+        out = subprocess.run(argv, user=65534, capture_output=True, text=True, check=True, cwd="/").stdout
+    (seen,) = models._models(out)["models"]
+    assert (seen.readable, seen.sealed) == (True, ("model.safetensors",))
+
+
 def test_who_needs_what() -> None:
     text = TEXT.replace(
         "{nodes: [n2, n3]}", "[{node: n2}, {node: n3, model: {id: org/m}, env: {HF_HOME: /hf}}]"
@@ -109,6 +128,10 @@ def test_what_is_not_whole_is_refused_on_every_node_at_once() -> None:
     assert refusal(wanted, nodes(wanted, n1=empty, n2=empty, n3=unreadable))[0] == (
         "n2: /models/m holds no weights (.safetensors, .bin, .gguf), and decode-0 needs them",
         "n3: /models/m/config.json is not there or cannot be read, and decode-0 needs it",
+    )
+    sealed = ModelSeen(True, True, 1, FILES, sealed=("model-1.safetensors", "model-2.safetensors"))
+    assert refusal(wanted, nodes(wanted, n1=sealed, n2=sealed))[0] == (
+        "n2: /models/m/model-1.safetensors and 1 more may not be read by the user there, and decode-0 needs it",
     )
 
 

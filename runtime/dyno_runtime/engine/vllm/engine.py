@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 from dyno_runtime.engine.base import (
     BadJob,
@@ -34,7 +34,12 @@ from dyno_runtime.engine.vllm.sampling import CAPABILITIES, logprobs_of, samplin
 from dyno_runtime.engine.vllm.spread import spread_args
 from dyno_runtime.engine.vllm.tally import Tally
 from dyno_runtime.engine.vllm.terms import terms_of
-from dyno_runtime.engine.vllm.transfer import PREFILL_PARAMS, handed_over, transfer_config
+from dyno_runtime.engine.vllm.transfer import (
+    PREFILL_PARAMS,
+    handed_over,
+    pushed_within_s,
+    transfer_config,
+)
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.kv import BlockHash
 
@@ -49,11 +54,12 @@ class VllmEngine:
 
     slots = PREFILLS
 
-    def __init__(self, settings: ProcessSettings, hash_blocks: HashBlocks) -> None:
+    def __init__(self, settings: ProcessSettings, hash_blocks: HashBlocks, engine_id: str) -> None:
         self.deliver: Deliver | None = None
         self.terms: dict[str, str] = {}
         self.capabilities = CAPABILITIES | _by_arguments(settings)
         self._settings = settings
+        self._engine_id = engine_id
         self._account = KvAccount(settings.engine.block_size, hash_blocks)
         self._tally = Tally(sends="prefill" in settings.roles)
         self._listener: KvListener | None = None
@@ -98,7 +104,7 @@ class VllmEngine:
         more = {
             "distributed_executor_backend": executor(settings),
             **spread_args(settings.parallel),
-            "kv_transfer_config": transfer_config(settings, uuid4().hex),
+            "kv_transfer_config": transfer_config(settings, self._engine_id),
             "kv_events_config": self._listener.config if self._listener is not None else None,
         }
         words = words_of(settings, library.option_names(), more)
@@ -117,7 +123,10 @@ class VllmEngine:
         """Wait until a child dies by itself; why, as a sentence."""
         while self._llm is None or not self._llm.errored:
             if self._hearing is not None and self._hearing.done() and not self._hearing.cancelled():
-                return f"nobody hears vLLM's KV events any more: {self._hearing.exception()!r}"
+                return (
+                    f"nobody hears vLLM's KV events any more: {self._hearing.exception()!r}; "
+                    "its block index would be wrong"
+                )
             await asyncio.sleep(LOOK_S)
         self._dead.set()
         return "vLLM's engine core died; its last lines are in this log"
@@ -150,7 +159,7 @@ class VllmEngine:
             raise EngineError("this worker has no KV transfer; disagg.connector is not set for it")
         params = self._params(job, {"params": PREFILL_PARAMS})
         params.max_tokens = params.min_tokens = 1
-        handed, pinned_s = None, None
+        handed, begun_s, pinned_s = None, time.monotonic(), None
         self._queued[job.id] = len(job.tokens)
         try:
             async for output in self._llm.generate(self._prompt(job), params, job.id):
@@ -169,8 +178,10 @@ class VllmEngine:
             raise EngineError(f"vLLM failed on this prefill: {_sentence(error)}") from error
         finally:
             self._queued.pop(job.id, None)
-        # The core counts the lease from the moment it is done, by the same clock; what passed since is gone of it.
-        passed_s = 0.0 if pinned_s is None else max(0.0, time.monotonic() - pinned_s)
+        # The core counts the lease from the moment it is done; what passed since is gone of it. It has our clock,
+        # unless it is a replica on another node: then we only know that it was not done before it was asked.
+        now_s = time.monotonic()
+        passed_s = min(max(0.0, now_s - (pinned_s or now_s)), now_s - begun_s)
         return handed_over(handed, transfer.lease_s - passed_s)
 
     def reserve(self, job: Job) -> dict[str, Any] | None:
@@ -188,7 +199,7 @@ class VllmEngine:
             task.cancel()  # AsyncLLM aborts what its reader leaves
 
     def stats(self) -> Stats:
-        return self._tally.stats(sum(self._queued.values()))
+        return self._tally.stats(sum(self._queued.values()), self._account.count)
 
     def totals(self) -> Totals:
         return self._tally.totals()
@@ -233,7 +244,8 @@ class VllmEngine:
         """One request, from its prompt to its last token."""
         library, finish, cached = self._library_of(), None, None
         try:
-            stream = self._llm.generate(self._prompt(job), params, job.id, priority=job.sampling.priority)
+            late_s = pushed_within_s(self._settings.transfer, job.kv)
+            stream = self._asked(job, params) if late_s is None else self._pushed(job, params, late_s)
             async for output in stream:
                 if self._queued.pop(job.id, None) is not None:
                     cached = output.num_cached_tokens or 0
@@ -256,6 +268,26 @@ class VllmEngine:
                 self._tally.brought.discard(job.id)
             if self._jobs.get(job.id) is asyncio.current_task():
                 del self._jobs[job.id]
+
+    def _asked(self, job: Job, params: Any) -> AsyncIterator[Any]:
+        made: AsyncIterator[Any]
+        made = self._llm.generate(self._prompt(job), params, job.id, priority=job.sampling.priority)
+        return made
+
+    async def _pushed(self, job: Job, params: Any, late_s: float) -> AsyncIterator[Any]:
+        """The same where KV is pushed to us: if nobody does, vLLM waits for it without end, and we do not."""
+        stream = self._asked(job, params)
+        try:
+            async with asyncio.timeout(late_s):
+                first = await anext(stream, None)
+            if first is not None:
+                yield first
+        except TimeoutError:
+            log.warning("%s: no KV was pushed for it within %.1f s; prefilling here", job.id, late_s)
+            self._tally.lost(job.id)
+            stream = self._asked(job, self._params(job, None))
+        async for output in stream:
+            yield output
 
     def _output(self, job: Job, output: Any, cached: int | None) -> Output:
         one = output.outputs[0]
