@@ -110,68 +110,109 @@ VLLM = {
     "max_model_len": 512,
     "args": {"enforce-eager": True, "dtype": "float32", "kv-cache-memory-bytes": "64M", "max-num-seqs": 4},
 }
-PROMPT = [7 * number % 1000 + 3 for number in range(40)]
+SPAN = {"span": ["node1", "node2"], "tp": 2, "executor": "mp"}
+PROMPT = [7 * number % 1000 + 3 for number in range(100)]
 
 
-def vllm_topology(folder: Path, pair: Pair, decode: dict[str, object]) -> str:
-    """The tiny model, whose weights are saved and whose head is its own, by one worker."""
-    model = {"id": f"{engines.MODELS}/tiny", "served_name": "tiny"}
-    roles = {"frontend": {"node": "node1"}, "decode": decode}
-    return topology(folder, "spread", pair, engine=VLLM, model=model, roles=roles, env=VLLM_ENV)
+def vllm_topology(folder: Path, pair: Pair, **roles: object) -> str:
+    """The tiny model, whose weights are saved and whose head is its own, so that every engine has the same."""
+    return topology(
+        folder,
+        "spread",
+        pair,
+        engine=VLLM,
+        model={"id": f"{engines.MODELS}/tiny", "served_name": "tiny"},
+        roles={"frontend": {"node": "node1"}, **roles},
+        env=VLLM_ENV,
+        **(
+            {"disagg": {"mode": "conditional", "max_local_prefill_length": 200}} if "prefill" in roles else {}
+        ),
+    )
 
 
-def tokens(host: Host) -> list[str]:
-    """What the worker makes of the prompt, always taking the likeliest token."""
-    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 24, "temperature": 0}
-    more = {"ignore_eos": True, "logprobs": 1}
+def tokens(host: Host, salt: str, **headers: str) -> tuple[list[str], str]:
+    """What the worker makes of the prompt, always taking the likeliest token; and who prefilled."""
+    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 24, "temperature": 0, "cache_salt": salt}
     request = urllib.request.Request(
         f"http://{host.address}:8000/v1/completions",
-        json.dumps(body | more).encode(),
-        {"content-type": "application/json"},
+        json.dumps({**body, "ignore_eos": True, "logprobs": 1}).encode(),
+        {"content-type": "application/json", **headers},
     )
     with urllib.request.urlopen(request, timeout=60.0) as answer:
-        return list(json.loads(answer.read())["choices"][0]["logprobs"]["tokens"])
+        prefill = answer.headers["x-dyno-prefill"]
+        return list(json.loads(answer.read())["choices"][0]["logprobs"]["tokens"]), prefill
 
 
-def workers_of_vllm(host: Host) -> dict[int, str]:
-    """vLLM's processes that compute, by pid."""
+def sources(host: Host, port: int) -> dict[str, float]:
+    """How many prompt tokens the decode worker had from where."""
+    with urllib.request.urlopen(f"http://{host.address}:{port}/metrics", timeout=10.0) as answer:
+        lines = answer.read().decode().splitlines()
+    name = "dyno_engine_prompt_tokens_total{"
+    found = (line.removeprefix(name).rsplit(maxsplit=1) for line in lines if line.startswith(name))
+    return {labels.split('"')[1]: float(value) for labels, value in found}
+
+
+def of_vllm(host: Host) -> list[dict[str, str]]:
+    """The environments of vLLM's processes that compute."""
     found = host.exec(["ps", "-eo", "pid=,args="], check=True).stdout.splitlines()
     lines = [line.split(None, 1) for line in found]
-    return {int(pid): args for pid, args in lines if args.startswith("VLLM::Worker")}
+    return [environment(host, int(pid)) for pid, args in lines if args.startswith("VLLM::Worker")]
+
+
+@pytest.fixture(scope="module")
+def one_dynoctl(tmp_path_factory: pytest.TempPathFactory) -> Dynoctl:
+    """The same machine for both tests, as they share a cluster."""
+    return Dynoctl(tmp_path_factory.mktemp("spread") / "here")
+
+
+@pytest.fixture(scope="module")
+def alone(pair: Pair, one_dynoctl: Dynoctl, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What one worker on one host says, beside a prefill worker over both."""
+    file = vllm_topology(tmp_path_factory.mktemp("apart"), pair, decode={"node": "node1"}, prefill=SPAN)
+    one_dynoctl("up", file).ok()
+    said, prefill = tokens(pair[0], "local")
+    assert (len(said), prefill) == (24, "local")
+    assert len(set(said)) > 5  # it is no model that always says the same
+    return said
+
+
+def test_vllm_over_two_hosts_gives_its_kv_from_each_of_its_ranks(pair: Pair, alone: list[str]) -> None:
+    """Half of its heads are on either host; both ranks bear the name of the one engine, or none would be fetched."""
+    before = sources(pair[0], 7800)
+    said, prefill = tokens(pair[0], "remote", **{"x-dyno-prefill": "remote"})
+    after = sources(pair[0], 7800)
+    assert (said, prefill) == (alone, "remote:node1/prefill-0")
+    gained = {source: after[source] - before[source] for source in after}
+    assert gained == {"computed": 0, "local_cache_hit": 0, "external_kv_transfer": len(PROMPT)}
 
 
 def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
-    pair: Pair, dynoctl: Dynoctl, tmp_path: Path
+    pair: Pair, one_dynoctl: Dynoctl, tmp_path: Path, alone: list[str]
 ) -> None:
     first, second = pair
-    dynoctl("up", vllm_topology(tmp_path, pair, {"node": "node1"})).ok()
-    alone = tokens(first)
-    assert len(alone) == 24
-    assert len(set(alone)) > 5  # it is no model that always says the same
-    spread = vllm_topology(tmp_path, pair, {"span": ["node1", "node2"], "tp": 2, "executor": "mp"})
-    dynoctl("up", spread, "--yes").ok()
-    assert tokens(first) == alone
+    dynoctl, file = one_dynoctl, vllm_topology(tmp_path, pair, decode=SPAN)
+    dynoctl("up", file, "--yes").ok()
+    assert tokens(first, "spread") == (alone, "local")
     for host in pair:
-        ((pid, _),) = workers_of_vllm(host).items()
-        env = environment(host, pid)
-        assert env["VLLM_HOST_IP"] == host.address
-        interface = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
-        assert env["GLOO_SOCKET_IFNAME"] == interface.split()[1]
+        (env,) = of_vllm(host)
+        shown = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
+        assert (env["VLLM_HOST_IP"], env["GLOO_SOCKET_IFNAME"]) == (host.address, shown.split()[1])
 
-    shown = dynoctl("status", "--json").ok().json["roles"]
-    (rank,) = (one for one in shown if one["role"] == "rank")
-    assert (rank["node"], rank["unit"], rank["state"]) == ("node2", "decode-0-rank1", "loaded")
-    second.exec(["kill", "-9", str(rank["pid"])], check=True)
+    def units() -> dict[str, tuple[str, int]]:
+        roles = dynoctl("status", "--json").ok().json["roles"]
+        return {one["role"]: (one["state"], one["pid"]) for one in roles}
 
-    def head_log() -> str:
-        return dynoctl("logs", "--role", "node1/decode-0").ok().out
-
+    before = units()
+    assert before["rank"][0] == "loaded"
+    second.exec(["kill", "-9", str(before["rank"][1])], check=True)
     why = (
         "rank 1 is lost, node2/decode-0-rank1: its process ended, or its node; the worker starts anew as one"
     )
-    wait_for(lambda: why in head_log(), "the head ends with its rank", 30.0)
-    dynoctl("up", spread, "--yes").ok()
-    assert head_log().count("rank 1 is here") == 2
-    assert tokens(first) == alone
+    wait_for(lambda: units()["decode"][0] != before["decode"][0], "the worker leaves", 30.0)
+    wait_for(lambda: units()["decode"][0] == before["decode"][0], "it is back, as one", 120.0)
+    after = units()
+    assert all(after[role][1] != before[role][1] for role in ("decode", "rank"))
+    assert why in dynoctl("logs", "--role", "node1/decode-0").ok().out
+    assert tokens(first, "again") == (alone, "local")
     dynoctl("down").ok()
     assert [line for host in pair for line in left(host)] == []
