@@ -16,7 +16,7 @@ from dynoctl.errors import CommandFailed
 from dynoctl.plan.fact import Fact
 from dynoctl.plan.fact import lines as _lines
 from dynoctl.plan.hardware import HARDWARE
-from dynoctl.plan.models import MODELS, question
+from dynoctl.plan.model_files import MODELS, question
 from dynoctl.plan.observed import HEARTBEAT_STALE_S, Holder, NodeSeen, RoleHealth, UnitSeen
 from dynoctl.plan.script import NodePath, assign
 

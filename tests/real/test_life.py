@@ -45,7 +45,7 @@ def test_power_off_and_on(machines: Machines, dynoctl: Dynoctl, wheelhouse: Path
 
     third.poweron()
     done = dynoctl("up", *topology).ok()
-    assert "start prefill-0 on port 7400" in done.err
+    assert "start prefill-0 on ports 7400" in done.err
     after = pids(dynoctl)
     assert {unit for unit, pid in after.items() if before[unit] != pid} == {"node3/prefill-0"}
     assert generate(first, "Which team won 2020 World Series").prefill == "remote:node3/prefill-0"
