@@ -69,8 +69,8 @@ class Process:
         self._fatal: str | None = None
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        engine_id = f"{self.lease:016x}"  # a lease is of one start of one process
-        self._engine = engine_for(settings, block_hashes, engine_id) if has_engine else None
+        # A lease is of one start of one process, so its name will do for the engine, too.
+        self._engine = engine_for(settings, block_hashes, self.lease) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)
@@ -102,7 +102,7 @@ class Process:
             store=self._store,
         )
         self._standing = Standing(
-            settings.parallel, self._peers, engine_id, lost=self._fail, changed=self._changed
+            settings.parallel, self._peers, self.lease, lost=self._fail, changed=self._changed
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
