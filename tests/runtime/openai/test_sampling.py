@@ -38,3 +38,55 @@ def test_an_engine_that_cannot_is_never_just_not_told(feature):
         sampling(request, FEATURES - {feature})
     # Calls that are forced need no feature of their own.
     what = "'tool_choice' 'auto'" if feature == "tools" else f"'{feature}'"
+    assert caught.value.message.startswith(f"{what} is not supported by this model's engine")
+    assert (caught.value.status, caught.value.param, caught.value.code) == (
+        400,
+        feature,
+        "unsupported_parameter",
+    )
+    assert feature in sampling(request, {feature}).engine
+
+
+@pytest.mark.parametrize(
+    ("fields", "feature", "param", "engine"),
+    [
+        ({"logprobs": 0}, "logprobs", "logprobs", {"logprobs": 0}),
+        ({"best_of": 2}, "best_of", "best_of", {"best_of": 2}),
+        ({"logprobs": 2, "echo": True}, "prompt_logprobs", "echo", {"logprobs": 2, "prompt_logprobs": 2}),
+    ],
+)
+def test_what_completions_ask_for(fields, feature, param, engine):
+    request = parse_completion(completion(**fields))
+    with pytest.raises(ApiError) as caught:
+        sampling(request, FEATURES - {feature})
+    assert caught.value.param == param
+    assert sampling(request, FEATURES).engine == engine
+
+
+def test_every_feature_can_be_asked_for():
+    assert set(ASKS) | {"best_of", "prompt_logprobs"} == FEATURES
+
+
+def test_what_happens_anyway_needs_no_feature():
+    harmless = {
+        "temperature": 1,
+        "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0,
+        "frequency_penalty": 0,
+        "presence_penalty": 0.0,
+        "repetition_penalty": 1,
+        "logit_bias": {},
+        "ignore_eos": False,
+        "min_tokens": 0,
+        "priority": 0,
+        "n": 1,
+        "logprobs": False,
+        "top_logprobs": 0,
+        "tools": [],
+        "response_format": {"type": "text"},
+    }
+    assert sampling(parse_chat(chat(**harmless)), ()).engine == {}
+    assert sampling(parse_chat(chat(temperature=1)), {"temperature"}).engine == {"temperature": 1}
+    assert sampling(parse_chat(chat(tools=[TOOL], tool_choice="none")), ()).engine == {}
+    assert sampling(parse_completion(completion(best_of=2, n=2, echo=True)), ()).engine == {}
