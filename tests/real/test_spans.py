@@ -152,13 +152,6 @@ def sources(host: Host, port: int) -> dict[str, float]:
     return {labels.split('"')[1]: float(value) for labels, value in found}
 
 
-def of_vllm(host: Host) -> list[dict[str, str]]:
-    """The environments of vLLM's processes that compute."""
-    found = host.exec(["ps", "-eo", "pid=,args="], check=True).stdout.splitlines()
-    lines = [line.split(None, 1) for line in found]
-    return [environment(host, int(pid)) for pid, args in lines if args.startswith("VLLM::Worker")]
-
-
 @pytest.fixture(scope="module")
 def one_dynoctl(tmp_path_factory: pytest.TempPathFactory) -> Dynoctl:
     """The same machine for both tests, as they share a cluster."""
@@ -193,16 +186,16 @@ def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
     dynoctl, file = one_dynoctl, vllm_topology(tmp_path, pair, decode=SPAN)
     dynoctl("up", file, "--yes").ok()
     assert tokens(first, "spread") == (alone, "local")
-    for host in pair:
-        (env,) = of_vllm(host)
-        shown = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
-        assert (env["VLLM_HOST_IP"], env["GLOO_SOCKET_IFNAME"]) == (host.address, shown.split()[1])
 
     def units() -> dict[str, tuple[str, int]]:
         roles = dynoctl("status", "--json").ok().json["roles"]
         return {one["role"]: (one["state"], one["pid"]) for one in roles}
 
     before = units()
+    for host, role in zip(pair, ("decode", "rank"), strict=True):
+        env = environment(host, before[role][1])
+        shown = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
+        assert (env["VLLM_HOST_IP"], env["GLOO_SOCKET_IFNAME"]) == (host.address, shown.split()[1])
     assert before["rank"][0] == "loaded"
     second.exec(["kill", "-9", str(before["rank"][1])], check=True)
     why = (

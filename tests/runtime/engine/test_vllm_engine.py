@@ -14,7 +14,7 @@ from dyno_runtime.core.blocks import block_hashes
 from dyno_runtime.engine.base import EngineError, Job, Output
 from dyno_runtime.engine.vllm import engine as module
 from dyno_runtime.engine.vllm import ranks
-from dyno_runtime.engine.vllm.engine import VllmEngine
+from dyno_runtime.engine.vllm.engine import WARM_UP, VllmEngine
 from dyno_runtime.engine.vllm.kv_listener import KvListener
 from dyno_runtime.engine.vllm.ranks import VllmRank
 from dyno_runtime.settings import Endpoint, Parallel, ProcessSettings
@@ -106,6 +106,13 @@ def test_a_process_that_is_told_to_end_does_not_wait_for_weights(monkeypatch: py
     assert not waits
 
 
+async def test_an_engine_that_is_loaded_has_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first steps take seconds; how long they took says nothing of how fast it prefills."""
+    async with loaded(breaks, monkeypatch) as engine:
+        assert [name for name, _ in engine._llm.asked] == [WARM_UP]
+        assert engine._tally.brought == {WARM_UP}
+
+
 async def test_a_lease_counts_from_the_end_of_the_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(_: Any) -> AsyncIterator[Any]:
         done = kept(ago_s=0.0)
@@ -155,7 +162,7 @@ async def test_nothing_is_left_of_a_job_that_is_aborted_before_it_began(
         assert engine.stats().queued_tokens == len(TOKENS)
         engine.abort("r")
         await asyncio.sleep(0)
-        assert (engine.stats().queued_tokens, engine._tally.brought) == (0, set())
+        assert (engine.stats().queued_tokens, engine._tally.brought) == (0, {WARM_UP})
 
 
 async def test_an_engine_whose_kv_events_nobody_hears_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +193,7 @@ async def test_kv_that_nobody_pushes_is_computed_here(
     async with loaded(waits, monkeypatch, settings(connector="nixl-push")) as engine:
         outputs = await told(engine, job(kv=KV))
         assert [output.tokens for output in outputs] == [[7, 8]]
-        assert (left, engine._tally.brought) == (["aborted"], set())
+        assert (left, engine._tally.brought) == (["aborted"], {WARM_UP})
         assert engine.totals().failed_kv_transfers == 1
     assert "r: no KV was pushed for it within 0.1 s; prefilling here" in caplog.text
 
@@ -202,7 +209,7 @@ async def test_kv_that_is_pushed_in_time_is_taken_however_long_the_answer(
     async with loaded(long, monkeypatch, settings(connector="nixl-push")) as engine:
         outputs = await told(engine, job(kv=KV))
     assert [output.tokens for output in outputs] == [[7], [8]]
-    assert len(engine._tally.brought) == 1
+    assert engine._tally.brought == {WARM_UP, "r"}
 
 
 async def test_blocks_that_are_only_cached_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ log = logging.getLogger("dyno.vllm")
 
 LOOK_S = 0.1  # how soon a dead child is noticed
 PREFILLS = 4  # at a time; vLLM batches them
+WARM_UP = "warm-up"
 
 
 class VllmEngine:
@@ -89,6 +90,7 @@ class VllmEngine:
             self._listener = KvListener(self._account)
             self._hearing = asyncio.get_running_loop().create_task(self._listener.run())
         await in_daemon(self._load)
+        await self._warm_up()
         llm = self._llm
         self._tally.total_blocks = (
             llm.vllm_config.cache_config.num_gpu_blocks or 0
@@ -118,6 +120,17 @@ class VllmEngine:
         except Exception as error:
             # Whatever vLLM raises here, it could not start; its own lines above say more.
             raise EngineError(f"vLLM could not start: {_sentence(error)}") from error
+
+    async def _warm_up(self) -> None:
+        """An engine's first steps take seconds, and over several nodes many: now, and not in somebody's request."""
+        library = self._library_of()
+        params = library.SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True, detokenize=False)
+        self._tally.brought.add(WARM_UP)  # its pace is no measure
+        try:
+            async for _ in self._llm.generate(library.tokens_input([0], cache_salt="0"), params, WARM_UP):
+                pass
+        except Exception as error:
+            raise EngineError(f"vLLM's first request failed: {_sentence(error)}") from error
 
     async def ended(self) -> str:
         """Wait until a child dies by itself; why, as a sentence."""
