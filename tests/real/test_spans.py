@@ -19,7 +19,7 @@ from tests.real.dynoctl_runs import Dynoctl
 from tests.real.left import left
 from tests.servers import wait_for
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(360)]
 
 Pair = tuple[Host, ...]
 

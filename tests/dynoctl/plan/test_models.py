@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dyno_node.fetch import Fetch
+from dyno_node.offer import Offer
 from dynoctl.errors import Blocked
 from dynoctl.plan import model_files
 from dynoctl.plan.model_files import ModelFile, ModelSeen, record_of
@@ -90,21 +93,27 @@ def test_links_to_folders_are_followed_but_never_in_a_circle(node: Node) -> None
     assert sized(seen).files == (("one/a.bin", 1, 0), ("sub/a.bin", 1, 0), ("two/a.bin", 1, 0))
 
 
-def test_what_was_copied_counts_as_long_as_it_has_the_time_that_was_recorded(node: Node) -> None:
-    (node.home / "m").mkdir(parents=True)
-    kept = {}
+def test_what_was_copied_counts_as_long_as_it_has_the_time_that_was_recorded(
+    node: Node, tmp_path: Path
+) -> None:
+    source, copy, record = tmp_path / "source", node.home / "m", node.root / record_of("~/m")
+    source.mkdir()
+    copy.mkdir(parents=True)
     for name in ("a", "b", "c"):
-        (node.home / "m" / name).write_text("x")
-        changed_ns = (node.home / "m" / name).stat().st_mtime_ns
-        kept[name] = {"size_bytes": 1, "changed_ns": changed_ns, "source_changed_ns": 70, "sha256": "s"}
-    os.utime(node.home / "m" / "b", ns=(1, 1))
-    (node.home / "m" / "c").write_text("xx")
-    record = node.root / record_of("~/m")
-    record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"folder": "/m", "files": kept}))
-    assert node.look(models=("~/m",)).models[0].proved == {("a", 1, 70)}
-    (node.home / "m" / "config.json").write_text("{}")
-    (node.home / "m" / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}')
+        (source / name).write_text(name)
+    (copy / "a").write_text("a")
+    files = [(name, 1, (source / name).stat().st_mtime_ns) for name in ("a", "b", "c")]
+    with Offer("127.0.0.1", 0, source, "t") as offer:
+        threading.Thread(target=offer.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        list(Fetch("127.0.0.1", offer.server_address[1], "t", copy, files, record).run())
+        offer.shutdown()
+    (seen,) = node.look(models=("~/m",)).models
+    assert seen.proved == set(files)
+    os.utime(copy / "b", ns=(1, 1))
+    (copy / "c").write_text("xx")
+    assert node.look(models=("~/m",)).models[0].proved == {files[0]}
+    (copy / "config.json").write_text("{}")
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}')
     for torn in ("", "{", "[]", '{"files": {"a": 7}}', '{"files": []}'):
         record.write_text(torn)
         (seen,) = node.look(models=("~/m",)).models
