@@ -145,7 +145,7 @@ def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
     assert tokens(first, "spread") == alone
 
     def units() -> dict[str, tuple[str, int]]:
-        roles = dynoctl("status", "--json").ok().json["roles"]
+        roles = dynoctl("status", "--json").json["roles"]  # which ends with 1 where not all is well
         return {one["role"]: (one["state"], one["pid"]) for one in roles}
 
     before = units()
@@ -159,7 +159,7 @@ def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
         "rank 1 is lost, node2/decode-0-rank1: its process ended, or its node; the worker starts anew as one"
     )
     wait_for(lambda: units()["decode"][0] != before["decode"][0], "the worker leaves", 30.0)
-    wait_for(lambda: units()["decode"][0] == before["decode"][0], "it is back, as one", 120.0)
+    wait_for(lambda: units()["decode"][0] == before["decode"][0], "it is back, as one", 180.0)
     after = units()
     assert all(after[role][1] != before[role][1] for role in ("decode", "rank"))
     assert why in dynoctl("logs", "--role", "node1/decode-0").ok().out
