@@ -30,7 +30,8 @@ class ModelFile(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One model's folder on one node. `missing` are weights that the folder's index names and that are not there;
-    `proved` are files of a source (by name, size and time) whose SHA-256 the file of that name here has."""
+    `sealed` are files that we may not read; `proved` are files of a source (by name, size and time) whose SHA-256 the
+    file of that name here has."""
 
     there: bool
     readable: bool  # its config.json
@@ -40,6 +41,7 @@ class ModelSeen:
     proved: frozenset[ModelFile] = frozenset()
     part_bytes: int = 0  # of files that arrived in part, which a copy goes on with
     disk: int = 0  # the number of the file system
+    sealed: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -82,6 +84,7 @@ def look(path, record):
                 is_now = os.stat(whole)
                 files[os.path.relpath(whole, path)] = [is_now.st_size, is_now.st_mtime_ns]
     found["files"] = [[name, *files[name]] for name in sorted(files)]
+    found["sealed"] = [name for name in sorted(files) if not os.access(os.path.join(path, name), os.R_OK)]
     try:
         with open(record) as file:
             kept = json.load(file)["files"]
@@ -126,6 +129,7 @@ def _models(text: str) -> dict[str, Any]:
                 proved=frozenset(_files(each.get("proved", ()))),
                 part_bytes=int(each["part_bytes"]),
                 disk=int(each["disk"]),
+                sealed=tuple(str(name) for name in each["sealed"]),
             )
             for each in found
         )

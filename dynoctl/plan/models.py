@@ -146,6 +146,9 @@ def _lack(need: Need, seen: ModelSeen) -> str | None:
         return f"{need.model.id} lacks {seen.missing[0]}{more}, which its {INDEX} names"
     if not seen.has_weights:
         return f"{need.model.id} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them"
+    if seen.sealed:
+        more = f" and {len(seen.sealed) - 1} more" if len(seen.sealed) > 1 else ""
+        return f"{need.model.id}/{seen.sealed[0]}{more} may not be read by the user there, and {need.who} needs it"
     return None
 
 

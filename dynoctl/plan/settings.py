@@ -128,6 +128,7 @@ def _transfer(topology: Topology, process: Process, site: Site) -> runtime.Trans
     return runtime.Transfer(
         connector=topology.disagg.connector,
         side_channel=runtime.Endpoint(host=site.address, port=ports[0]),
+        lease_s=runtime.lease_for(topology.disagg.prefill_timeout_s),
     )
 
 

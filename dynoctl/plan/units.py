@@ -173,7 +173,9 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
     metrics = _metrics_port(process, site, http)
     settings = process_settings(topology, process, sites, Ports(stream, http, metrics))
-    side_channel = settings.transfer.side_channel.port if settings.transfer is not None else None
+    # Of all parts of a worker its head is asked about their KV; nobody listens for that at a rank.
+    transfer = None if process.rank else settings.transfer
+    side_channel = None if transfer is None else transfer.side_channel.port
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
     services = {

@@ -25,6 +25,7 @@ from dyno_runtime.openai.request import AnyRequest, ChatRequest, parse_chat, par
 from dyno_runtime.openai.sampling import Sampling as Wishes
 from dyno_runtime.openai.sampling import sampling
 from dyno_runtime.openai.spec import openapi
+from dyno_runtime.openai.tools import Calls
 from dyno_runtime.roles.base import DRAINING, Surroundings
 from dyno_runtime.roles.catalog import Catalog, Offer
 from dyno_runtime.roles.choice import Choice
@@ -223,7 +224,9 @@ class Api:
                 detokenizer = text.tokenizer.detokenizer(continues=not chat, keep_special=wishes.keep_special)
                 index = len(choices)
                 said = _echoed(text, prompt) if echo else ""
-                choice = Choice(visit, index, Answer(detokenizer, stop), eager=eager, echo=said)
+                calls = None if wishes.forced is None else Calls(wishes.forced, f"call_{name}-{index}")
+                answer = Answer(detokenizer, stop)
+                choice = Choice(visit, index, answer, eager=eager, echo=said, calls=calls)
                 order = Order(
                     f"{name}-{index}",
                     offer.model,

@@ -67,7 +67,8 @@ class Process:
         self._life = Life(log, "draining")
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
-        self._engine = engine_for(settings, block_hashes) if has_engine else None
+        # A lease is of one start of one process, so its name will do for the engine, too.
+        self._engine = engine_for(settings, block_hashes, self.lease) if has_engine else None
         self._engine_state: EngineState = "loading" if has_engine else "none"
         self._engine_problem: str | None = None
         self._transport = make_transport(settings, self.lease)
@@ -98,8 +99,9 @@ class Process:
             metering=self._metering,
             store=self._store,
         )
-        parallel = settings.parallel
-        self._standing = Standing(parallel, self._peers, lost=self._life.fail, changed=self._changed)
+        self._standing = Standing(
+            settings.parallel, self._peers, self.lease, lost=self._life.fail, changed=self._changed
+        )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
         self._tasks: list[asyncio.Task[None]] = []

@@ -92,7 +92,7 @@ class RankProcess:
         self._listening = True
         self._changed()
         await self._joining.join()
-        loading = asyncio.ensure_future(self._engine.load())
+        loading = asyncio.ensure_future(self._engine.load(self._joining.engine_id))
         lost = asyncio.ensure_future(self._joining.lost())
         try:
             await asyncio.wait((loading, lost), return_when=asyncio.FIRST_COMPLETED)

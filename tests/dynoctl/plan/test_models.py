@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from dyno_node.fetch import Fetch
 from dyno_node.offer import Offer
 from dynoctl.errors import Blocked
+from dynoctl.plan import model_files
 from dynoctl.plan.model_files import ModelFile, ModelSeen, record_of
 from dynoctl.plan.models import needs
 from dynoctl.plan.observed import Observed, UnitSeen
@@ -168,6 +171,28 @@ def test_what_is_not_whole_is_refused_on_every_node_at_once() -> None:
         "n2: /models/m holds no weights (.safetensors, .bin, .gguf), and decode-0 needs them",
         "n3: /models/m/config.json is not there or cannot be read, and decode-0 needs it",
     )
+    sealed = replace(WHOLE, sealed=("model-1.safetensors", "model-2.safetensors"))
+    assert refusal(wanted, nodes(wanted, n1=sealed, n2=sealed)) == (
+        (
+            "n2: /models/m/model-1.safetensors and 1 more may not be read by the user there, and decode-0 needs it",
+        ),
+        "ls -l /models/m",
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can look as somebody else")
+def test_files_of_others_are_seen_as_sealed() -> None:
+    """Weights that root wrote for itself: vLLM says of them only that they do not exist."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        for name, mode in (("config.json", 0o644), ("model.safetensors", 0o600)):
+            (folder / name).write_text("{}")
+            (folder / name).chmod(mode)
+        argv = ["python3", "-I", "-c", model_files._LOOK, made, "/no/record"]
+        out = subprocess.run(argv, user=65534, capture_output=True, text=True, check=True, cwd="/").stdout
+    (seen,) = model_files._models(out)["models"]
+    assert (seen.readable, seen.sealed) == (True, ("model.safetensors",))
 
 
 def test_a_name_of_the_hub_is_fetched_unless_that_is_forbidden() -> None:

@@ -243,3 +243,17 @@ def test_replicas_on_ray_are_asked_about_their_kv_where_they_are() -> None:
     assert (
         told(replicas, "'off'") == told(one, "always") == {"n1/ray-decode-0": None, "n2/ray-decode-0": None}
     )
+
+
+def test_only_the_head_of_a_span_is_waited_for_at_its_kv_port() -> None:
+    """Of all parts of a worker it is the head that vLLM's peers ask about its KV: nobody listens at a rank."""
+    text = MP.replace("kind: mock", "kind: vllm, device: cpu").replace(
+        "decode: {span", "decode: {node: n1}, prefill: {span"
+    )
+    found = specs(f"{text}disagg: {{mode: always}}\n")
+    head, rank = found["n1/prefill-0"], found["n2/prefill-0-rank1"]
+    for spec, listens in ((head, True), (rank, False)):
+        transfer = settings(spec).transfer
+        assert transfer is not None
+        assert (transfer.side_channel.port in spec.listens) == listens
+        assert transfer.side_channel.port in spec.ports
