@@ -142,7 +142,10 @@ def parse(requests: str, summary: str | None, load: Load, gpus: int) -> Parsed:
 
 def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
-    spreads = {name: _spread(values[word]) for name, word in SPREADS.items()}
+    # It writes nothing of what no request had: gaps of answers of one token.
+    had = {name: word for name, word in SPREADS.items() if word in values or getattr(own, name) is not None}
+    spreads = {name: _spread(values[word]) for name, word in had.items()}
+    per_user = None if own.itl_ms is None else float(values["output_token_throughput_per_user"]["avg"])
     tokens_per_s = float(values["output_token_throughput"]["avg"])
     good = values.get("goodput", values.get("request_goodput"))
     return msgspec.structs.replace(
@@ -150,7 +153,7 @@ def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
         **spreads,
         requests_per_s=float(values["request_throughput"]["avg"]),
         output_tokens_per_s=tokens_per_s,
-        output_tokens_per_s_per_user=float(values["output_token_throughput_per_user"]["avg"]),
+        output_tokens_per_s_per_user=per_user,
         output_tokens_per_s_per_gpu=tokens_per_s / gpus if gpus else None,
         good_requests_per_s=own.good_requests_per_s if good is None else float(good["avg"]),
     )
@@ -171,12 +174,15 @@ def _sample(line: dict[str, Any], start_ns: int, asked: int | None) -> Sample:
         return found[name]["value"] if name in found else None
 
     first_ms = value("time_to_first_token")
+    tokens, off_percent = value("output_sequence_length") or 0, value("osl_mismatch_diff_pct")
+    if asked is None and tokens and off_percent is not None:
+        asked = round(tokens / (1 + off_percent / 100))
     return Sample(
         start_s,
         float(found["request_latency"]["value"]) / 1e3,
         None if first_ms is None else float(first_ms) / 1e3,
         value("input_sequence_length"),
-        value("output_sequence_length") or 0,
+        tokens,
         value("usage_prompt_cache_read_tokens"),
         asked,
     )
@@ -192,6 +198,7 @@ def _error(found: dict[str, Any]) -> str:
     return f"status {found['code']}: {said}" if found.get("code") else said
 
 
-def done(lines: Iterable[str]) -> int:
-    """How many measured requests are in a file that is still being written."""
-    return sum('"benchmark_phase":"profiling"' in line for line in lines)
+def done(lines: Iterable[str]) -> tuple[int, int]:
+    """How many requests of the warm-up and how many measured ones are in a file that is still being written."""
+    phases = [line.partition('"benchmark_phase":"')[2].partition('"')[0] for line in lines]
+    return phases.count("warmup"), phases.count("profiling")
