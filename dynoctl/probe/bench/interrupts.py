@@ -34,9 +34,10 @@ class Interrupts:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """For as long as this lasts. Only the main thread may. What is ignored (SIGHUP under `nohup`) stays so."""
+    """For as long as this lasts. Only the main thread may. SIGHUP that is ignored, as under `nohup`, stays so."""
     noted = Interrupts()
-    heard = [one for one in ASKED if signal.getsignal(one) is not signal.SIG_IGN]
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [one for one in ASKED if one is not signal.SIGHUP or not ignored]
     before = [(one, signal.signal(one, noted.note)) for one in heard]
     try:
         yield noted

@@ -37,7 +37,7 @@ def test_aiperf_is_read() -> None:
     assert found.metrics.ttft_ms.avg == pytest.approx(sum(one.ttft_s or 0 for one in found.samples) / 4 * 1e3)
     assert found.metrics.output_tokens_per_s == told["output_token_throughput"]["avg"]
     assert found.metrics.output_tokens_per_s_per_gpu == found.metrics.output_tokens_per_s / 2
-    assert found.metrics.good_requests_per_s == told["goodput"]["avg"]
+    assert found.metrics.good_requests_per_s == pytest.approx(told["goodput"]["avg"])
     assert found.window_ns[1] - found.window_ns[0] == pytest.approx(found.metrics.duration_s * 1e9)
 
 
@@ -72,6 +72,28 @@ def test_aiperf_that_got_errors_alone_writes_no_summary() -> None:
     assert found.warm_errors == [f"status 404: {SENT}"]
 
 
+def test_answers_that_came_at_one_moment_have_no_speed_for_a_user() -> None:
+    told = json.loads(read("aiperf", aiperf.SUMMARY))
+    lines = [json.loads(line) for line in read("aiperf", aiperf.REQUESTS).splitlines()]
+    for line in lines:
+        line["metrics"]["time_to_first_token"] = line["metrics"]["request_latency"]
+    text = "\n".join(map(json.dumps, lines))
+    del told["output_token_throughput_per_user"]  # as it leaves it out then
+    found = aiperf.parse(text, json.dumps(told), LOAD, 0)
+    assert found.metrics.output_tokens_per_s_per_user is None
+    with pytest.raises(KeyError, match="output_token_throughput_per_user"):
+        aiperf.parse(read("aiperf", aiperf.REQUESTS), json.dumps(told), LOAD, 0)
+
+
+def test_aiperf_takes_broken_streams_for_answers_and_we_do_not() -> None:
+    summary = read("aiperf-broken", aiperf.SUMMARY)
+    assert json.loads(summary)["request_error_rate"]["avg"] == 0.0
+    found = aiperf.parse(read("aiperf-broken", aiperf.REQUESTS), summary, LOAD, 0)
+    error = "the stream ended before the server told how many tokens it was"
+    assert (found.metrics.errors, found.warm_errors) == ({error: 3}, [error])
+    assert (found.metrics.requests, found.metrics.requests_per_s) == (0, 0.0)
+
+
 def genai_parsed() -> aiperf.Parsed:
     summary = read("genai-perf", genai_perf.SUMMARY)
     return genai_perf.parse(read("genai-perf", genai_perf.REQUESTS), summary, LOAD, 0, len)
@@ -84,7 +106,7 @@ def test_genai_perf_is_read() -> None:
     assert found.metrics.itl_ms is not None
     assert found.metrics.itl_ms.avg == told["inter_token_latency"]["avg"]
     assert found.metrics.itl_ms.avg == pytest.approx(sum(one.itl_s or 0 for one in found.samples) / 4 * 1e3)
-    assert found.metrics.good_requests_per_s == told["request_goodput"]["avg"]
+    assert found.metrics.good_requests_per_s == pytest.approx(told["request_goodput"]["avg"])
 
 
 LOADS = {
@@ -119,7 +141,7 @@ def test_aiperf_is_read_whatever_the_load(shape: str) -> None:
         one_token,
     )
     good = told["goodput"]["avg"] if load.slo.asked else None
-    assert found.metrics.good_requests_per_s == good
+    assert found.metrics.good_requests_per_s == (good if good is None else pytest.approx(good))
     if shape == "trace":  # at its times, and the first one at once
         due = [0.0, 0.4, 0.8, 1.5]
         assert [one.start_s for one in found.samples] == pytest.approx(due, abs=0.1)
@@ -132,7 +154,7 @@ def test_genai_perf_at_a_rate_is_read() -> None:
         read("genai-perf-rate", genai_perf.REQUESTS), json.dumps(told), load, 0, count=len
     )
     assert [(one.input_tokens, one.output_tokens) for one in found.samples] == [(105, 4)] * 5
-    assert found.metrics.good_requests_per_s == told["request_goodput"]["avg"]
+    assert found.metrics.good_requests_per_s == pytest.approx(told["request_goodput"]["avg"])
     assert found.metrics.ttft_ms is not None
     assert found.metrics.ttft_ms.avg == pytest.approx(sum(one.ttft_s or 0 for one in found.samples) / 5 * 1e3)
 
@@ -144,6 +166,17 @@ def test_genai_perf_takes_errors_within_a_stream_for_answers_and_we_do_not() -> 
     found = genai_perf.parse(requests, json.dumps(told), LOAD, 0, len)
     assert found.metrics.errors == {"the stream ended in an error: lost the worker": 6}
     assert (found.metrics.requests, found.metrics.requests_per_s, found.metrics.ttft_ms) == (0, 0.0, None)
+
+
+def test_genai_perf_mixes_up_what_kept_the_limits_and_we_do_not() -> None:
+    """Where answers come in one piece, it has fewer gaps than requests, and takes them for those of others."""
+    told = json.loads(read("genai-perf", genai_perf.SUMMARY))
+    told["request_goodput"]["avg"] /= 2
+    requests = read("genai-perf", genai_perf.REQUESTS)
+    found = genai_perf.parse(
+        requests, json.dumps(told), replace(LOAD, slo=Slo(latency_ms=9000.0)), 0, len
+    ).metrics
+    assert found.good_requests_per_s == pytest.approx(found.requests_per_s)
 
 
 def test_a_stream_of_genai_perf_may_be_cut_anywhere() -> None:

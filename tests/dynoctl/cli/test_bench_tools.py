@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dynoctl.bench.load import Load
 from dynoctl.cli import bench_tools
+from dynoctl.cli.bench_app import Asked
 from dynoctl.errors import DynoctlError
+from dynoctl.probe.bench import libc
 from dynoctl.probe.bench.environment import Environment
+from dynoctl.show.terminal import Terminal
 
 BINARY = "perf_analyzer/bin/perf_analyzer"
 
@@ -60,4 +64,17 @@ def test_a_binary_that_cannot_be_fetched(tmp_path: Path) -> None:
         "perf-analyzer==2.60.0 could not be fetched",
         ("no such wheel",),
         "the same once the package index answers, or --tool aiperf",
+    )
+
+
+def test_auto_leaves_to_aiperf_what_genai_perf_cannot_measure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(libc, "glibc", lambda: (2, 41))
+    monkeypatch.setattr(bench_tools, "_aiperf", lambda _: "aiperf")
+    monkeypatch.setattr(bench_tools, "_genai_perf", lambda *_: "genai-perf")
+    assert str(bench_tools._auto(Asked(), (Load(),), Terminal())) == "genai-perf"
+    assert str(bench_tools._auto(Asked(), (Load(), Load(output_tokens=1)), Terminal())) == "aiperf"
+    assert capsys.readouterr().err == (
+        "genai-perf takes answers that come in one piece, as those of one token do, for none: aiperf measures\n"
     )

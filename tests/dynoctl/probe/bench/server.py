@@ -114,7 +114,8 @@ class Server:
             return [plain(500, json.dumps({"error": {"message": 'told "no"'}}))]
         if self.how == "silent":
             await asyncio.sleep(3600)
-        tokens = {"short": asked["max_tokens"] - 1, "empty": 0}.get(self.how, asked["max_tokens"])
+        most = asked.get("max_tokens") or asked["max_completion_tokens"]
+        tokens = {"short": most - 1, "empty": 0}.get(self.how, most)
         whole = answer(tokens)
         if self.how == "late-error":
             event = b'data: {"error":{"message":"lost the worker"}}\n\n'

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,9 +155,17 @@ def test_errors_alone_are_a_result(tmp_path: Path, job: Job) -> None:
 WAITS = "echo up\nfor _ in $(seq 600); do sleep 0.05; done"
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP is not ignored, though the tests may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("asked", ASKED)
 def test_ctrl_c_is_passed_on_and_what_was_written_is_kept(
-    tmp_path: Path, job: Job, asked: signal.Signals
+    tmp_path: Path, job: Job, asked: signal.Signals, hangup: None
 ) -> None:
     tool = aiperf(tmp_path, f"trap 'cp {GOLDEN}/aiperf/* $out/; exit 130' INT\n{WAITS}")
     press_when(job.folder / "tool.log", "up", asked)
