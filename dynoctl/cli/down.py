@@ -30,7 +30,7 @@ def down(typed: str | None, overrides: list[str], *, yes: bool, dry_run: bool, j
     with opened(resolve(typed, overrides, as_applied=True), terminal) as session:
         observed = session.look()
         name_unreachable(observed, terminal)
-        plan = teardown(session.target.name, observed, session.kit.node_program)
+        plan = teardown(session.target.name, observed, session.artifacts.node_program)
         if dry_run:
             _show(plan, terminal, json=json)
             return Exit.DONE

@@ -74,7 +74,7 @@ def _held_on(
     node: str, session: Session, observed: Observed, means: Means, me: Me, on_lost: Callable[[], None]
 ) -> AbstractContextManager[None]:
     connection = session.fleet.connection(node)
-    program = session.kit.node_program
+    program = session.artifacts.node_program
     if program.place not in observed.nodes[node].have:
         connection.put(
             session.artifacts.content(program),

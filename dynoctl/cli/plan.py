@@ -28,4 +28,6 @@ def plan(
     else:
         for line in text.plan_lines(found):
             terminal.result(line)
+        if offline:
+            terminal.result("No node was asked: this is the plan for nodes that have nothing yet.")
     return CHANGES if detailed_exitcode and found.steps else Exit.DONE

@@ -97,7 +97,7 @@ class Session:
     def _ask_about(
         self, places: list[Former], *, thorough: bool, after: Callable[[NodeSeen], None] | None = None
     ) -> Observed:
-        prepared = (self.kit.node_program.place,)
+        prepared = (self.artifacts.node_program.place,)
         with_vllm = vllm_nodes(self.target.topology)
         looks = {
             each.machine.name: Look(
@@ -166,14 +166,14 @@ class Session:
 
     def means(self, observed: Observed) -> Means:
         """What carrying a plan out needs."""
-        place = self.kit.node_program.place
+        place = self.artifacts.node_program.place
         roots = {name: seen.root for name, seen in observed.nodes.items()}
         return Means({name: f"{root}/{place}" for name, root in roots.items()}, roots, self.artifacts.content)
 
     def programs(self, observed: Observed) -> dict[str, str]:
         """A node program that is on each node already, for verbs that bring nothing: ours, else the one of whoever
         applied the topology. A node without one is left out."""
-        place = self.kit.node_program.place
+        place = self.artifacts.node_program.place
         recorded = {
             name: str(seen.manifest["runtime"]["node_program"])
             for name, seen in observed.nodes.items()

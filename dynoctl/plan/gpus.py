@@ -34,13 +34,13 @@ class GpuBook:
         return self.given[use]
 
     def chosen(self, use: str, count: int) -> tuple[int, ...]:
-        """The recorded GPUs of this use where they still fit, else the lowest that nobody has."""
+        """The recorded GPUs of this use where they still fit and no stranger has them, else the lowest free ones."""
         if use in self.given:
             return self.given[use]
         taken = {gpu for gpus in self.given.values() for gpu in gpus}
         pool = range(MANY) if self.pool is None else self.pool
         had = tuple(self.recorded.get(use, ()))
-        if len(had) == count and not taken & set(had) and set(had) <= set(pool):
+        if len(had) == count and set(had).isdisjoint({*taken, *self.busy}) and set(had) <= set(pool):
             return self.named(use, had)
         kept = {gpu for other, gpus in self.recorded.items() if other != use for gpu in gpus}
         free = [gpu for gpu in pool if gpu not in taken]

@@ -57,8 +57,8 @@ def hardware_remarks(topology: Topology, sites: Mapping[str, Site]) -> Iterator[
         hardware = site.seen.hardware if site.seen else None
         if hardware is not None and hardware.gpus is None and site.gpus.given and site.gpus_declared:
             yield (
-                f"{site.node} has no nvidia-smi, so that it has {_count(site.gpus_declared)} is taken on the "
-                "topology's word"
+                f"{site.node} has no nvidia-smi; that it has {_count(site.gpus_declared)} is believed, "
+                "as the topology says so"
             )
 
 

@@ -61,6 +61,7 @@ def unit_entry(spec: UnitSpec) -> dict[str, Any]:
         "digest": spec.digest,
         "parts": parts(spec),
         **({"metrics": spec.metrics} if spec.metrics else {}),
+        **({"gpus": list(spec.gpus)} if spec.gpus else {}),
     }
 
 

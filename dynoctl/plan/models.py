@@ -6,14 +6,11 @@ A model is a folder on the nodes, or a name of the Hugging Face hub that stands 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dynoctl.plan.blocks import Obstacle
-from dynoctl.plan.fact import Fact
-from dynoctl.plan.script import NodePath
+from dynoctl.plan.model_files import INDEX, WEIGHTS, ModelFile, ModelSeen
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import size
 from dynoctl.topology.engine import Model, argument_name
@@ -22,25 +19,6 @@ from dynoctl.topology.placement import Placement
 from dynoctl.topology.secret import reveal
 
 SPARE_BYTES = 1_000_000_000  # what a copy leaves free
-WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
-INDEX = "model.safetensors.index.json"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSeen:
-    """One model's folder on one node. `files` are (path below it, size in bytes); `missing` are weights that the
-    folder's index names and that are not there."""
-
-    there: bool
-    readable: bool  # its config.json
-    free_bytes: int
-    files: tuple[tuple[str, int], ...] = ()
-    missing: tuple[str, ...] = ()
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether there is a file that may hold weights."""
-        return any(name.endswith(WEIGHTS) for name, _ in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +32,17 @@ class Need:
 
 
 def needs(topology: Topology, node: str) -> tuple[Need, ...]:
-    """The models that units of a node read; each once."""
+    """The models that units of a node read, and those that it gives to others; each once."""
     found: dict[str, Need] = {}
-    for placement in topology.placements:
-        if node not in placement.nodes or placement.role == "router":
+    for placement in sorted(topology.placements, key=lambda each: node not in each.nodes):
+        if placement.role == "router":
             continue
         for model, weights in _read_by(topology, placement):
             who = f"{placement.role}-{placement.index}"
+            if node not in placement.nodes:
+                if model.stage_from != node or not is_path(model.id):
+                    continue
+                who = f"{who} of {placement.node}"  # who gives a model to others needs what they need
             need = Need(model, who, weights, _place(placement, model.id))
             had = found.setdefault(model.id, need)
             if weights and not had.weights:
@@ -98,70 +80,6 @@ def _place(placement: Placement, model: str) -> str:
     return f"{cache}/models--{model.replace('/', '--')}"
 
 
-# ---- what is there -------------------------------------------------------------------------------------
-
-# Of the hub's cache it is the snapshot that is looked at. At most 10,000 files: no model has more.
-_LOOK = """\
-import json, os, shutil, sys
-def look(path):
-    above = path
-    while not os.path.isdir(above):
-        above = os.path.dirname(above) or "/"
-    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False}
-    snapshots = os.path.join(path, "snapshots")
-    if os.path.isdir(snapshots):
-        kept = [os.path.join(snapshots, name) for name in os.listdir(snapshots)]
-        path = max(kept, key=os.path.getmtime, default=path)
-    found["there"] = os.path.isdir(path)
-    files = {}
-    for folder, inner, names in os.walk(path, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in names:
-            whole = os.path.join(folder, name)
-            if not name.startswith(".") and os.path.isfile(whole) and len(files) < 10000:
-                files[os.path.relpath(whole, path)] = os.path.getsize(whole)
-    found["files"] = sorted(files.items())
-    try:
-        with open(os.path.join(path, "config.json")) as file:
-            found["readable"] = isinstance(json.load(file), dict)
-        with open(os.path.join(path, "model.safetensors.index.json")) as file:
-            found["missing"] = sorted(set(json.load(file)["weight_map"].values()) - set(files))
-    except (OSError, ValueError, KeyError):
-        pass
-    return found
-print(json.dumps([look(path) for path in sys.argv[1:]]))
-"""
-
-
-def question(places: tuple[str, ...]) -> str:
-    """How `sh` asks: a function for the head of the script."""
-    words = " ".join(NodePath(place).quoted() for place in places)
-    body = f"python3 -I -c '{_LOOK}' {words}" if places else ":"
-    return f"ask_models() {{ {body}\n}}"
-
-
-def _models(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"models": ()}  # nobody asked, or there is no python3, which is refused elsewhere
-    return {
-        "models": tuple(
-            ModelSeen(
-                there=bool(each["there"]),
-                readable=bool(each["readable"]),
-                free_bytes=int(each["free_bytes"]),
-                files=tuple((str(name), int(count)) for name, count in each["files"]),
-                missing=tuple(str(name) for name in each.get("missing", ())),
-            )
-            for each in found
-        )
-    }
-
-
-MODELS = Fact("models", "ask_models 2>/dev/null", _models)
-
-
 def seen_models(topology: Topology, site: Site) -> dict[str, tuple[Need, ModelSeen]]:
     """What was found of each model that the node needs, by the model's id; empty where nobody asked."""
     found = site.seen.models if site.seen else ()
@@ -177,75 +95,111 @@ def seen_models(topology: Topology, site: Site) -> dict[str, tuple[Need, ModelSe
 def model_obstacles(topology: Topology, sites: Mapping[str, Site]) -> Iterator[Obstacle]:
     """Models that are not whole on a node that needs them and are not copied there, and disks that are too full."""
     for site in sites.values():
+        copies: list[tuple[Need, ModelSeen, int]] = []
         for need, seen in seen_models(topology, site).values():
             source = need.model.stage_from
             if is_path(need.model.id) and source is not None and source != site.node:
-                if source in sites:
-                    yield from _room(need, seen, sites[source], topology, site)
-            elif seen.there or is_path(need.model.id):
-                yield from _whole(need, seen, site)
+                if source in sites and (lacking := lacking_files(need, seen, topology, sites[source])):
+                    copies.append((need, seen, sum(file.size_bytes for file in lacking)))
+            elif is_path(need.model.id):
+                yield from _whole(need, seen, site, alone=len(sites) == 1)
             elif _offline(topology, site.node):
-                yield Obstacle(
-                    f"{site.node}: {need.model.id} is not in {need.place}, and HF_HUB_OFFLINE forbids to fetch it; "
-                    f"{need.who} needs it",
-                    f"bring it into the cache of {site.node}, or remove HF_HUB_OFFLINE from the topology",
-                )
+                yield from _cached(need, seen, site)
+        yield from _room(copies, site)
 
 
-def _whole(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
-    where = f"{site.node}: {need.model.id}"
+def _whole(need: Need, seen: ModelSeen, site: Site, *, alone: bool) -> Iterator[Obstacle]:
+    """A folder that nobody copies; `alone` on the only node."""
+    look = f"{site.login} ls -l {need.place}".strip()
     if not seen.there:
+        way_out = f"copy it to {site.node}, or let dynoctl copy it from a node that has it: model.stage_from"
+        if need.model.stage_from:
+            way_out = f"copy it to {site.node}, or name a node that has it: model.stage_from"
+        elif alone:
+            way_out = "put the model's folder there, or name the right one: model.id"
+        yield Obstacle(f"{site.node}: {need.model.id} is not there, and {need.who} needs it", way_out)
+    elif lack := _lack(need, seen):
+        again = f"copy the model to {site.node} again"
+        yield Obstacle(f"{site.node}: {lack}", again if seen.readable and seen.missing else look)
+
+
+def _cached(need: Need, seen: ModelSeen, site: Site) -> Iterator[Obstacle]:
+    """A model of the hub that may not be fetched."""
+    forbids = "HF_HUB_OFFLINE forbids to fetch"
+    lack = _lack(need, seen) if seen.there else f"{need.model.id} is not in {need.place}"
+    if lack:
+        what, rest = ("it", f"; {need.who} needs it") if not seen.there else ("the rest", "")
         yield Obstacle(
-            f"{where} is not there, and {need.who} needs it",
-            f"copy it to {site.node}, or let dynoctl copy it from a node that has it: model.stage_from",
+            f"{site.node}: {lack}, and {forbids} {what}{rest}",
+            f"bring it into the cache of {site.node}, or remove HF_HUB_OFFLINE from the topology",
         )
-    elif need.weights and not seen.readable:
-        yield Obstacle(
-            f"{where}/config.json is not there or cannot be read, and {need.who} needs it",
-            f"{site.login} ls -l {need.place}".strip(),
-        )
-    elif need.weights and seen.missing:
+
+
+def _lack(need: Need, seen: ModelSeen) -> str | None:
+    """What a folder that is there lacks, in words; None where it has all that is needed."""
+    if not need.weights:
+        return None
+    if not seen.readable:
+        return f"{need.model.id}/config.json is not there or cannot be read, and {need.who} needs it"
+    if seen.missing:
         more = f" and {len(seen.missing) - 1} more" if len(seen.missing) > 1 else ""
-        yield Obstacle(
-            f"{where} lacks {seen.missing[0]}{more}, which its {INDEX} names",
-            f"copy the model to {site.node} again",
-        )
-    elif need.weights and not seen.has_weights:
-        yield Obstacle(
-            f"{where} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them",
-            f"{site.login} ls -l {need.place}".strip(),
-        )
+        return f"{need.model.id} lacks {seen.missing[0]}{more}, which its {INDEX} names"
+    if not seen.has_weights:
+        return f"{need.model.id} holds no weights ({', '.join(WEIGHTS[:3])}), and {need.who} needs them"
+    if seen.sealed:
+        more = f" and {len(seen.sealed) - 1} more" if len(seen.sealed) > 1 else ""
+        return f"{need.model.id}/{seen.sealed[0]}{more} may not be read by the user there, and {need.who} needs it"
+    return None
 
 
-def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: Site) -> Iterator[Obstacle]:
-    lacking = sum(count for _, count in lacking_files(need.model, seen, topology, source))
-    if lacking and seen.free_bytes < lacking + SPARE_BYTES:
-        yield Obstacle(
-            f"{site.node}: {need.model.id} takes {size(lacking)}, and {size(seen.free_bytes)} are free there",
-            f"free some space on {site.node}, or name a folder on a larger disk: model.id",
-        )
+def _room(copies: list[tuple[Need, ModelSeen, int]], site: Site) -> Iterator[Obstacle]:
+    """Whether copies fit, all those together that go to one disk."""
+    for disk in dict.fromkeys(seen.disk for _, seen, _ in copies):
+        here = [(need, seen, count) for need, seen, count in copies if seen.disk == disk]
+        lacking, free_bytes = sum(count for _, _, count in here), here[0][1].free_bytes
+        if free_bytes + sum(seen.part_bytes for _, seen, _ in here) < lacking + SPARE_BYTES:
+            who = " and ".join(need.model.id for need, _, _ in here)
+            takes = "takes" if len(here) == 1 else "take"
+            yield Obstacle(
+                f"{site.node}: {who} {takes} {size(lacking)}, and {size(free_bytes)} are free there",
+                f"free some space on {site.node}, or name a folder on a larger disk: model.id",
+            )
 
 
-def lacking_files(
-    model: Model, seen: ModelSeen, topology: Topology, source: Site
-) -> tuple[tuple[str, int], ...]:
+def lacking_files(need: Need, seen: ModelSeen, topology: Topology, source: Site) -> tuple[ModelFile, ...]:
     """The files that the source has and the node has not, or has in another size."""
-    _, there = seen_models(topology, source).get(model.id, (None, None))
-    have = set(seen.files)
-    return tuple(file for file in there.files if file not in have) if there is not None else ()
+    have = {(file.name, file.size_bytes) for file in seen.files}
+    wanted = _given(need, topology, source)
+    return tuple(file for file in wanted if (file.name, file.size_bytes) not in have)
+
+
+def unproved_files(need: Need, seen: ModelSeen, topology: Topology, source: Site) -> tuple[ModelFile, ...]:
+    """The files that the node has in their size, and that nobody compared since they or the source's changed."""
+    have = {(file.name, file.size_bytes) for file in seen.files}
+    wanted = _given(need, topology, source)
+    return tuple(file for file in wanted if (file.name, file.size_bytes) in have and file not in seen.proved)
+
+
+def _given(need: Need, topology: Topology, source: Site) -> Iterator[ModelFile]:
+    """What the source gives: all that it has; where a tokenizer is enough, no weights."""
+    _, there = seen_models(topology, source).get(need.model.id, (None, None))
+    for file in there.files if there is not None else ():
+        if need.weights or not file.name.endswith(WEIGHTS):
+            yield file
 
 
 def _offline(topology: Topology, node: str) -> bool:
     envs = [placement.env for placement in topology.placements if node in placement.nodes]
-    return any(reveal(env.get("HF_HUB_OFFLINE", "0")) in ("1", "true", "TRUE") for env in envs)
+    return any(reveal(env.get("HF_HUB_OFFLINE", "0")).upper() in ("1", "ON", "YES", "TRUE") for env in envs)
 
 
 def model_remarks(topology: Topology, sites: Mapping[str, Site]) -> Iterator[str]:
     """Models that are fetched from the hub at the start."""
     for site in sites.values():
         for need, seen in seen_models(topology, site).values():
-            if not is_path(need.model.id) and not seen.there and need.weights:
+            if not is_path(need.model.id) and _lack(need, seen):
+                what = "only a part of" if seen.there else "no"
                 yield (
-                    f"{site.node} has no {need.model.id} in {need.place} and fetches it at the start "
+                    f"{site.node} has {what} {need.model.id} in {need.place} and fetches it at the start "
                     f"({size(seen.free_bytes)} are free there)"
                 )

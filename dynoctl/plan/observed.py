@@ -40,8 +40,6 @@ class UnitSeen:
     beat_age_s: float | None = None
     roles: dict[str, RoleHealth] = field(default_factory=dict)
     sees: dict[str, int] = field(default_factory=dict)
-    bus: dict[str, str] = field(default_factory=dict)
-    problem: str | None = None
     listens: tuple[int, ...] | None = None  # by its supervisor; None where that did not say
     figures: dict[str, Any] | None = None  # `figures.json`, if this very process wrote it a moment ago
 
@@ -108,19 +106,30 @@ class NodeSeen:
         """The ports that living units of this cluster were given: who listens there is no stranger. What a supervisor
         says counts more than the manifest, which a run may have written that was cut off before the restart."""
         recorded = (self.manifest or {}).get("units", {})
+        chosen: dict[str, int] = (self.manifest or {}).get("ports", {})
         mine = set(self.beside)
         for name, unit in self.units.items():
             if unit.alive or unit.supervised:
                 said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
                 mine.update(said)
+                # It may hold ports that nobody waits for: where a span gathers, further ranks' KV, Ray's client.
+                proved = recorded.get(name, {}).get("listens", ())
+                unproved = {port for use, port in chosen.items() if use.startswith(f"{name}.")}
+                mine |= unproved.difference(proved)
         return frozenset(mine)
 
     @property
     def own_gpus(self) -> frozenset[int]:
-        """The GPUs that this cluster was given here, while anything of it lives: who computes there is one of us."""
-        recorded = (self.manifest or {}).get("gpus", {})
-        lives = any(unit.alive or unit.supervised for unit in self.units.values())
-        return frozenset(gpu for gpus in recorded.values() for gpu in gpus) if lives else frozenset()
+        """The GPUs of units that may compute there: who is seen there is one of us. Of a unit that failed or was
+        stopped its supervisor has left nothing; of one whose supervisor is gone, something may be left."""
+        recorded = (self.manifest or {}).get("units", {})
+        gone = {
+            name
+            for name, unit in self.units.items()
+            if unit.phase in ("failed", "stopped") and not (unit.alive or unit.supervised)
+        }
+        mine = self.units.keys() - gone
+        return frozenset(gpu for name in mine for gpu in recorded.get(name, {}).get("gpus", ()))
 
     def absolute(self, path: str) -> str:
         """A path on the node as programs there understand it: without `~/`, which only a shell knows."""

@@ -67,7 +67,28 @@ class PortBook:
         for port in range(first, first + RANGE):
             if port not in taken:
                 return self.named(use, port)
-        raise Blocked(
-            f"{self.node}: no free TCP port for {use} from {first} to {first + RANGE - 1}",
+        raise self._full(f"no free TCP port for {use}", first)
+
+    def row(self, use: str, first: int, count: int) -> list[int]:
+        """`count` ports one behind the other, for `use.0`, `use.1`, …: the recorded ones, else the lowest free row.
+
+        Raises:
+            Blocked: there is no such row within a hundred ports.
+        """
+        uses = [f"{use}.{number}" for number in range(count)]
+        others = {port for name, port in self.recorded.items() if name not in uses}
+        taken = {*self.given.values(), *self.busy}
+        had = self.recorded.get(uses[0])
+        starts = [*([] if had is None else [had]), *range(first, first + RANGE - count + 1)]
+        for start in starts:
+            ports = range(start, start + count)
+            if taken.isdisjoint(ports) and others.isdisjoint(ports):
+                return [self.named(name, port) for name, port in zip(uses, ports, strict=True)]
+        several = f"no {count} free TCP ports in a row" if count > 1 else "no free TCP port"
+        raise self._full(f"{several} for {use}", first)
+
+    def _full(self, what: str, first: int) -> Blocked:
+        return Blocked(
+            f"{self.node}: {what} from {first} to {first + RANGE - 1}",
             next=f"ssh {self.node} ss -ltn",
         )

@@ -124,10 +124,11 @@ def _transfer(topology: Topology, process: Process, site: Site) -> runtime.Trans
         return None
     # One port for each data parallel rank, which vLLM counts up from the first.
     count = worker.worker.dp if worker.worker is not None else 1
-    ports = [site.ports.chosen(f"{process.name}.kv.{rank}", SIDE_CHANNEL_BASE) for rank in range(count)]
+    ports = site.ports.row(f"{process.name}.kv", SIDE_CHANNEL_BASE, count)
     return runtime.Transfer(
         connector=topology.disagg.connector,
         side_channel=runtime.Endpoint(host=site.address, port=ports[0]),
+        lease_s=runtime.lease_for(topology.disagg.prefill_timeout_s),
     )
 
 

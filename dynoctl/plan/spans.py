@@ -12,6 +12,8 @@ from dyno_runtime import settings as runtime
 from dynoctl.plan.digest import digest_of
 from dynoctl.plan.ports import DP_BASE, GATHER_BASE, RAY_BASE
 from dynoctl.plan.site import Site
+from dynoctl.plan.workers import is_vllm
+from dynoctl.topology.model import Topology
 from dynoctl.topology.placement import Placement, Process
 
 
@@ -98,6 +100,13 @@ def ray_env(process: Process, sites: Mapping[str, Site]) -> dict[str, str]:
         return {}
     head = _ray_head(first, sites)
     return {"RAY_ADDRESS": f"{head.host}:{head.port}"}
+
+
+def replica_env(topology: Topology, process: Process, site: Site) -> dict[str, str]:
+    """Where replicas that Ray starts on a node are asked about their KV: at the node, not at the worker's head."""
+    worker = process.placements[0].worker
+    several = worker is not None and worker.dp > 1 and is_vllm(process.placements[0])
+    return {"VLLM_NIXL_SIDE_CHANNEL_HOST": site.address} if several and topology.disagg.mode != "off" else {}
 
 
 def ray_folder(root: str, cluster: str, node: str, unit: str) -> str:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 
 from dynoctl.plan.digest import digest_of
-from dynoctl.plan.models import is_path, lacking_files, needs, seen_models
+from dynoctl.plan.model_files import ModelFile, record_of
+from dynoctl.plan.models import Need, is_path, lacking_files, needs, seen_models, unproved_files
 from dynoctl.plan.ports import STAGE_BASE
 from dynoctl.plan.site import Site
 from dynoctl.plan.steps import FetchModel, Phase, StartUnit, StopUnit, UnitSpec
@@ -31,7 +32,7 @@ def staging(topology: Topology, sites: Mapping[str, Site], token: str) -> tuple[
             source = need.model.stage_from
             if source is None or source == node or not is_path(need.model.id) or source not in sites:
                 continue
-            fetch = _fetch(topology, need.model, site, sites[source], token)
+            fetch = _fetch(topology, need, site, sites[source], token)
             if fetch is not None:
                 models[source, need.model.id] = need.model
                 fetches.setdefault((source, need.model.id), []).append(fetch)
@@ -58,26 +59,34 @@ def _name(model: Model) -> str:
     return f"stage-{digest_of(model.id)[:8]}"
 
 
-def _fetch(topology: Topology, model: Model, site: Site, source: Site, token: str) -> FetchModel | None:
+def _fetch(topology: Topology, need: Need, site: Site, source: Site, token: str) -> FetchModel | None:
+    model = need.model
     _, seen = seen_models(topology, site).get(model.id, (None, None))
-    files: tuple[tuple[str, int], ...] = ()
-    if seen is not None:
-        files = lacking_files(model, seen, topology, source)
-        if not files:
-            return None
-    elif site.seen is not None:
+    if seen is None and site.seen is not None:
         return None  # asked, though not about models: everything may be there
+    lacking = lacking_files(need, seen, topology, source) if seen else ()
+    unproved = unproved_files(need, seen, topology, source) if seen else ()
+    if seen and not lacking and not unproved:
+        return None
     return FetchModel(
         site.node,
-        "not all of it on the node yet" if files else "not looked for yet",
+        _why(lacking, unproved),
         model=model.id,
         path=site.seen.absolute(model.id) if site.seen else model.id,
         source=source.node,
         host=source.address,
         port=_port(source, model),
-        files=files,
+        files=lacking,
+        compared=unproved,
+        record=f"{site.root}/{record_of(need.place)}",
         token=token,
     )
+
+
+def _why(lacking: tuple[ModelFile, ...], unproved: tuple[ModelFile, ...]) -> str:
+    if lacking:
+        return "not all of it on the node yet"
+    return "nobody compared it since it changed" if unproved else "not looked for yet"
 
 
 def _port(source: Site, model: Model) -> int:

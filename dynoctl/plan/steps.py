@@ -63,11 +63,17 @@ class UnitSpec:
     digest: str = ""
     worker: str = ""
     metrics: str | None = None  # `10.0.0.2:7800`, where Prometheus finds it; None for what has none of ours
+    more_ports: tuple[int, ...] = ()  # that it may hold as well, though nobody waits for them
 
     @property
     def listens(self) -> tuple[int, ...]:
         """The TCP ports that the process will hold."""
         return tuple(self.document["listens"])
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All TCP ports that it was given."""
+        return (*self.listens, *self.more_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +133,30 @@ class MakeEnvironment(Step):
 
 @dataclass(frozen=True, slots=True)
 class FetchModel(Step):
-    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes);
-    empty where nobody asked what is lacking."""
+    """Bring the files of a model to the node, from another node that offers them. `files` are (path, size in bytes,
+    time at the source) of those that are lacking, `compared` of those that are there in their size and may be others;
+    both are empty where nobody asked. `record` is kept of them."""
 
     model: str
     path: str
     source: str
     host: str
     port: int
-    files: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int, int], ...]
+    compared: tuple[tuple[str, int, int], ...]
+    record: str
     token: str = field(repr=False)
 
     @property
     def title(self) -> str:
-        whole = sum(count for _, count in self.files)
-        return f"copy {self.model} from {self.source}" + (f" ({size(whole)})" if self.files else "")
+        copied, compared = (sum(each[1] for each in files) for files in (self.files, self.compared))
+        if self.compared and not self.files:
+            return f"compare {self.model} with that of {self.source} ({size(compared)})"
+        return (
+            f"copy {self.model} from {self.source}"
+            + (f" ({size(copied)})" if self.files else "")
+            + (f", and compare the rest ({size(compared)})" if self.compared else "")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +199,10 @@ class StartUnit(Step):
 
     @property
     def title(self) -> str:
-        ports = ", ".join(str(port) for port in self.unit.listens)
+        ports = [str(port) for port in self.unit.ports]
+        where = f" on {'port' if len(ports) == 1 else 'ports'} {', '.join(ports)}" if ports else ""
         gpus = f", {spelled(self.unit.gpus)}" if self.unit.gpus else ""
-        return f"start {self.unit.name}" + (f" on port {ports}" if ports else "") + gpus
+        return f"start {self.unit.name}{where}{gpus}"
 
 
 @dataclass(frozen=True, slots=True)

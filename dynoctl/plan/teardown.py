@@ -91,7 +91,7 @@ def _purges(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
         existing = tuple(
             name for name in SERVICES if isinstance(services.get(name), dict) and services[name].get("url")
         )
-        units = [name for name in seen.units if not _is_service(seen, name) and not _is_ray(seen, name)]
+        units = [name for name in seen.units if roles_of(seen, name)[0] not in (*SERVICES, "ray", "stage")]
         if existing and units:
             runtime = manifest["runtime"]
             settings = f"{seen.base(cluster)}/units/{units[0]}/settings.json"

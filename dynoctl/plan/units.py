@@ -14,7 +14,7 @@ from dynoctl.plan.digest import digest_of
 from dynoctl.plan.ports import METRICS_BASE, STREAM_BASE
 from dynoctl.plan.settings import Ports, process_settings, render, shares_http
 from dynoctl.plan.site import Site
-from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, worker_of
+from dynoctl.plan.spans import ray_env, ray_ports, ray_settings, replica_env, worker_of
 from dynoctl.plan.steps import Artifact, UnitSpec
 from dynoctl.plan.workers import allot_gpus, engine_env, gpus_of
 from dynoctl.topology.model import Topology
@@ -26,6 +26,9 @@ LOG = {"max_bytes": 10_000_000, "keep": 3}
 SERVICE_GRACE_S = 10.0
 ETCD_PORT, NATS_PORT = 2379, 4222  # where nobody says otherwise, the first free port from here on
 ROLE_GRACE_S = 15.0  # longer than the runtime's own drain
+# vLLM copies these from the process of a worker on Ray over what the Ray of each node has, whose network may have
+# other names; the process itself moves nothing over them.
+HANDED_ON = ("NCCL_", "UCX_")
 
 
 def units(topology: Topology, sites: Mapping[str, Site]) -> tuple[UnitSpec, ...]:
@@ -72,9 +75,12 @@ def _finish(site: Site, name: str, roles: tuple[str, ...], document: dict[str, A
         "log": LOG,
     }
     digest = digest_of({"unit": whole, "files": more.get("files", ())})
+    given = [port for use, port in site.ports.given.items() if use.startswith(f"{name}.")]
+    unproved = tuple(port for port in given if port not in document["listens"])
     # Who supervises is no part of the digest: a unit that runs is not restarted because systemd has come or gone.
     whole["backend"] = "systemd" if site.seen is not None and site.seen.user_manager else "agent"
-    return UnitSpec(name, site.node, roles, site.unit_folder(name), whole, digest=digest, **more)
+    folder = site.unit_folder(name)
+    return UnitSpec(name, site.node, roles, folder, whole, digest=digest, more_ports=unproved, **more)
 
 
 def _program(site: Site, name: str, given: str | None, artifact: Artifact | None, hint: str) -> str:
@@ -167,7 +173,9 @@ def _role_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) 
     http = next((placement.port for placement in process.placements if placement.port is not None), None)
     metrics = _metrics_port(process, site, http)
     settings = process_settings(topology, process, sites, Ports(stream, http, metrics))
-    side_channel = settings.transfer.side_channel.port if settings.transfer is not None else None
+    # Of all parts of a worker its head is asked about their KV; nobody listens for that at a rank.
+    transfer = None if process.rank else settings.transfer
+    side_channel = None if transfer is None else transfer.side_channel.port
     folder = site.unit_folder(process.name)
     path = f"{folder}/settings.json"
     services = {
@@ -192,7 +200,7 @@ def _ray_unit(topology: Topology, process: Process, sites: Mapping[str, Site]) -
     site = sites[process.node]
     path = f"{site.unit_folder(process.name)}/settings.json"
     ports = ray_ports(process, site)
-    env = _env(process, sites, {})
+    env = _env(process, sites, replica_env(topology, process, site))
     document = {
         "argv": [site.python, "-m", "dyno_runtime", "ray", path],
         "env": {name: reveal(value) for name, value in env.items()},
@@ -213,6 +221,8 @@ def _env(
     for placement in process.placements:
         env.update(engine_env(placement, process.node, site))
         env.update(placement.env)
+    if process.placements[0].on_ray and not process.ray:
+        return {name: value for name, value in env.items() if not name.startswith(HANDED_ON)}
     return env
 
 

@@ -13,7 +13,7 @@ from dynoctl.plan.steps import Plan, StartUnit, UnitSpec
 from dynoctl.topology.secret import MASK
 
 # What a node's interfaces decide; a plan that was made without asking the node does not know it.
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES")
+GLOO, NCCL, UCX = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES"
 EVERY = "every role"
 
 
@@ -32,8 +32,8 @@ def environment_lines(plan: Plan) -> Iterator[str]:
     width = max(len(head) for head, _ in rows)
     for head, pairs in rows:
         yield f"   {head:<{width}}  {_assignments(pairs)}"
-    if any(_lacks_interfaces(unit) for unit in started):
-        yield f"   {', '.join(INTERFACES)}: by the interfaces of each node, once it is asked"
+    if names := sorted({name for unit in started for name in _by_interface(unit)}):
+        yield f"   {', '.join(names)}: by the interfaces of each node, once it is asked"
 
 
 def _shared(started: list[UnitSpec]) -> set[tuple[str, str]]:
@@ -46,6 +46,13 @@ def _assignments(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{name}={value if MASK in value else shlex.quote(value)}" for name, value in pairs)
 
 
-def _lacks_interfaces(unit: UnitSpec) -> bool:
-    names = {name for name, _ in unit.shown_env}
-    return "VLLM_HOST_IP" in names and not names & set(INTERFACES)
+def _by_interface(unit: UnitSpec) -> Iterator[str]:
+    """What a unit of vLLM gets besides, as `plan.workers` gives it."""
+    env = dict(unit.shown_env)
+    if "VLLM_HOST_IP" not in env or {GLOO, NCCL, UCX} & set(env):
+        return
+    yield GLOO
+    if "CUDA_VISIBLE_DEVICES" in env:
+        yield NCCL
+    if not env["VLLM_HOST_IP"].startswith("127."):
+        yield UCX

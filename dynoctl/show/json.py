@@ -66,7 +66,7 @@ def unit(spec: UnitSpec) -> dict[str, Any]:
         "node": spec.node,
         "unit": spec.name,
         "roles": list(spec.roles),
-        "ports": list(spec.listens),
+        "ports": list(spec.ports),
         "argv": list(spec.document["argv"]),
         "gpus": list(spec.gpus),
         "env": dict(spec.shown_env),

@@ -115,8 +115,9 @@ def _carry_out(action: Action, root: Path, verbs: Verbs) -> Iterator[Answer]:
             from dyno_node.fetch import Fetch
 
             folder = _plain(text(action, "path"))
+            record = _below(root, action["record"])
             for progress in Fetch(
-                action["host"], action["port"], action["token"], folder, action["files"]
+                action["host"], action["port"], action["token"], folder, action["files"], record
             ).run():
                 yield {"progress": progress}
         case "remove":

@@ -1,8 +1,8 @@
 """Action `fetch`: files of a folder from another node that offers them; whole and proved, or not under their names.
 
-In: the offer's address and token, and (path, size) of each file. Out: progress in words, then the files. A file that
-is there in its size is left alone, one that arrived in part is gone on with; each gets its name once its SHA-256 is
-the one of the source. What was cut off is simply run again.
+In: the offer's address and token, and (path, size, time at the source) of each file. Out: progress in words, then
+the files, and a record of them. A file that is there in its size is compared with the source's, one that arrived in
+part is gone on with; each gets its name once its SHA-256 is the source's. What was cut off is simply run again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from dyno_node.proofs import Proofs
 from dyno_node.request import Refused
 
 STREAMS = 4
@@ -42,12 +43,19 @@ class Fetch:
     """One folder from one source."""
 
     def __init__(
-        self, host: str, port: int, token: str, folder: Path, files: Sequence[Sequence[object]]
+        self,
+        host: str,
+        port: int,
+        token: str,
+        folder: Path,
+        files: Sequence[Sequence[object]],
+        record: Path,
     ) -> None:
         self._at = (host, port)
         self._headers = {"Authorization": f"Bearer {token}"}
         self._folder = folder
-        self._files = [(str(name), int(str(size))) for name, size in files]
+        self._files = [(str(name), int(str(size)), int(str(changed))) for name, size, changed in files]
+        self._proofs = Proofs(record, folder)
         self._stop = threading.Event()
         self._guard = threading.Lock()
         self._arrived = 0
@@ -59,10 +67,10 @@ class Fetch:
             FetchRefused: the source does not give a file, or gave another one twice.
             OSError: the disk is full, or the folder may not be written.
         """
-        whole = sum(size for _, size in self._files)
+        whole = sum(size for _, size, _ in self._files)
         began = time.monotonic()
         with ThreadPoolExecutor(STREAMS) as pool:
-            waiting = {pool.submit(self._file, name, size) for name, size in self._files}
+            waiting = {pool.submit(self._file, *file) for file in self._files}
             try:
                 while waiting:
                     done, waiting = wait_for(waiting, timeout=SAID_EVERY_S, return_when="FIRST_EXCEPTION")
@@ -74,23 +82,35 @@ class Fetch:
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _file(self, name: str, size: int) -> None:
+    def _file(self, name: str, size: int, changed_ns: int) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise FetchRefused(f"{name} is no path below a folder")
         target = self._folder / name
-        if target.is_file() and target.stat().st_size == size:
+        if self._is_there(name, target, size, changed_ns):
             self._count(size)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         for _ in range(2):
             self._download(name, size, part)
-            if _sha256(part) == self._ask(f"/sha256/{quote(name)}", SUM_S).decode():
+            if (sha256 := _sha256(part)) == self._sum(name):
                 part.replace(target)
+                self._proofs.add(name, target.stat(), changed_ns, sha256)
                 return
             part.unlink()
             self._count(-size)
         raise FetchRefused(f"{self._source} sent {name} twice with other content than it has")
+
+    def _is_there(self, name: str, target: Path, size: int, changed_ns: int) -> bool:
+        """Whether the file that is there is the source's: as recorded, else by its content."""
+        if not target.is_file() or (found := target.stat()).st_size != size:
+            return False
+        if self._proofs.has(name, found, changed_ns):
+            return True
+        if (sha256 := _sha256(target)) != self._sum(name):
+            return False
+        self._proofs.add(name, found, changed_ns, sha256)
+        return True
 
     @property
     def _source(self) -> str:
@@ -134,11 +154,15 @@ class Fetch:
         finally:
             connection.close()
 
-    def _ask(self, path: str, timeout_s: float) -> bytes:
-        connection = http.client.HTTPConnection(*self._at, timeout=timeout_s)
+    def _sum(self, name: str) -> str:
+        """The SHA-256 of the source's file, as hex digits."""
+        connection = http.client.HTTPConnection(*self._at, timeout=SUM_S)
         try:
-            connection.request("GET", path, headers=self._headers)
-            return connection.getresponse().read()
+            connection.request("GET", f"/sha256/{quote(name)}", headers=self._headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise FetchRefused(f"{self._source} does not give {name}: status {answer.status}")
+            return answer.read().decode()
         except (http.client.HTTPException, OSError) as error:
             raise FetchRefused(f"{self._source} does not say the SHA-256 of a file: {error}") from None
         finally:

@@ -29,7 +29,7 @@ def _silent(line: str) -> None:
 
 
 class Offer(ThreadingHTTPServer):
-    """The server. Sums are computed once for a file, however many ask."""
+    """The server. Sums are computed once for a file as it is, however many ask."""
 
     daemon_threads = True
 
@@ -37,7 +37,7 @@ class Offer(ThreadingHTTPServer):
         self.folder = folder.resolve()
         self.token = token
         self.say = say
-        self._sums: dict[Path, str] = {}
+        self._sums: dict[Path, tuple[tuple[int, int], str]] = {}
         self._guards: dict[Path, threading.Lock] = {}
         self._guard = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -47,10 +47,12 @@ class Offer(ThreadingHTTPServer):
         with self._guard:
             guard = self._guards.setdefault(path, threading.Lock())
         with guard:
-            if path not in self._sums:
+            stat = path.stat()
+            found = (stat.st_size, stat.st_mtime_ns)
+            if path not in self._sums or self._sums[path][0] != found:
                 with path.open("rb") as file:
-                    self._sums[path] = hashlib.file_digest(file, "sha256").hexdigest()
-            return self._sums[path]
+                    self._sums[path] = (found, hashlib.file_digest(file, "sha256").hexdigest())
+            return self._sums[path][1]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """One line: receivers break off and come again."""

@@ -106,13 +106,25 @@ class Parallel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dp_port: int | None = None
 
 
+# Of a lease, this part is left when the decode engine is told to fetch: it may have to wait for room, and its first
+# sign to the prefill engine that it still means to come takes a few seconds.
+LEASE_MARGIN = 1 / 3
+SHORTEST_LEASE_S = 30.0
+
+
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How KV travels between engines. `side_channel` is where this worker is asked about its KV; prefilled KV that is
     not fetched within `lease_s` is given up."""
 
     connector: str
     side_channel: Endpoint
-    lease_s: float = 30.0
+    lease_s: float = SHORTEST_LEASE_S
+
+
+def lease_for(prefill_timeout_s: float) -> float:
+    """The lease with which no KV is fetched too late: who waits for a prefill is told to fetch within that time of
+    having asked, and the lease begins after that, so the margin is left of it whatever the network does between."""
+    return max(SHORTEST_LEASE_S, round(prefill_timeout_s / (1 - LEASE_MARGIN), 3))
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,10 +32,14 @@ class Source:
 
     def files(self) -> list[list[object]]:
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return [[str(path.relative_to(self.folder)), path.stat().st_size] for path in paths]
+        return [
+            [str(path.relative_to(self.folder)), path.stat().st_size, path.stat().st_mtime_ns]
+            for path in paths
+        ]
 
     def to(self, folder: Path, token: str = "right") -> list[str]:
-        return list(Fetch("127.0.0.1", self.port, token, folder, self.files()).run())
+        record = folder.parent / "models" / "record.json"
+        return list(Fetch("127.0.0.1", self.port, token, folder, self.files(), record).run())
 
 
 @pytest.fixture
@@ -71,27 +75,59 @@ def test_a_folder_comes_whole(source: Source, tmp_path: Path) -> None:
     assert said[-1].startswith("0.0 of 0.0 GB, ")
 
 
-def test_what_is_there_stays_and_what_was_cut_off_goes_on(source: Source, tmp_path: Path) -> None:
+def test_what_is_right_stays_and_what_was_cut_off_goes_on(source: Source, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     (copy / "deep er").mkdir(parents=True)
-    (copy / "config.json").write_text("[]")  # of the right size, so it is taken for the right one
+    (copy / "config.json").write_text("{}")
+    (copy / "linked.bin").write_text("[]")  # of the right size, and another file
     weights = (source.folder / "deep er" / "ü #1.safetensors").read_bytes()
     (copy / "deep er" / ".ü #1.safetensors.part").write_bytes(weights[:2_000_000])
-    asked: list[str | None] = []
+    before = (copy / "config.json").stat()
+    asked: list[str] = []
     begins = http.client.HTTPConnection.request
 
     def request(self: http.client.HTTPConnection, method: str, url: str, **more: object) -> None:
         headers: dict[str, str] = more["headers"]  # type: ignore[assignment]
-        asked.append(headers.get("Range"))
+        asked.append(f"{url} {headers.get('Range')}")
         begins(self, method, url, **more)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http.client.HTTPConnection, "request", request)
         source.to(copy)
-    assert "bytes=2000000-" in asked
-    assert (copy / "deep er" / "ü #1.safetensors").read_bytes() == weights
-    assert (copy / "config.json").read_text() == "[]"
+    assert any(each.endswith(".safetensors bytes=2000000-") for each in asked)
+    assert same(source.folder, copy)
+    assert (copy / "config.json").stat() == before
     assert not list(copy.rglob("*.part"))
+
+
+def test_a_file_is_compared_once_and_again_when_it_changed_on_either_side(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[str] = []
+    summed = fetch._sha256
+
+    def counted(path: Path) -> str:
+        sums.append(path.name)
+        return summed(path)
+
+    monkeypatch.setattr(fetch, "_sha256", counted)
+    copy = tmp_path / "copy"
+    source.to(copy)
+    assert len(sums) == 4
+    sums.clear()
+    source.to(copy)
+    assert sums == []
+    (copy / "config.json").write_text("[]")
+    weights = source.folder / "deep er" / "ü #1.safetensors"
+    weights.write_bytes(os.urandom(3_000_000))  # as large as before: the next checkpoint of the same model
+    source.to(copy)
+    assert sorted(sums) == [".config.json.part", ".ü #1.safetensors.part", "config.json", "ü #1.safetensors"]
+    assert same(source.folder, copy)
+    sums.clear()
+    (copy.parent / "models" / "record.json").write_text("torn")
+    source.to(copy)
+    assert len(sums) == 4
+    assert json.loads((copy.parent / "models" / "record.json").read_text())["folder"] == str(copy)
 
 
 def test_a_part_of_something_else_is_found_out_and_fetched_anew(source: Source, tmp_path: Path) -> None:
@@ -148,8 +184,9 @@ def test_nothing_but_the_folder_is_offered(source: Source, path: str) -> None:
 
 def test_nothing_is_written_beside_the_folder(source: Source, tmp_path: Path) -> None:
     for name in ("../x", "/tmp/x"):
+        fetching = Fetch("127.0.0.1", source.port, "right", tmp_path / "copy", [[name, 1, 1]], tmp_path / "r")
         with pytest.raises(FetchRefused, match=r" is no path below a folder$"):
-            list(Fetch("127.0.0.1", source.port, "right", tmp_path / "copy", [[name, 1]]).run())
+            list(fetching.run())
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -157,7 +194,8 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     action = {"do": "fetch", "path": str(tmp_path / "m"), "host": "127.0.0.1", "port": port}
-    request = {"root": str(tmp_path), "actions": [{**action, "files": [["a", 1]], "token": "t"}]}
+    more = {"files": [["a", 1, 1]], "token": "t", "record": str(tmp_path / "models" / "m.json")}
+    request = {"root": str(tmp_path), "actions": [{**action, **more}]}
     *_, answer = apply(request, {})
     refused = f"127.0.0.1:{port} does not send a: [Errno 111] Connection refused"
     assert answer == {"action": 0, "ok": False, "error": refused}
@@ -175,7 +213,7 @@ def test_the_offer_as_a_unit_runs_it(pyz: Path, tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"offering {tmp_path / 'm'} on 127.0.0.1:{port}\n"
-        list(Fetch("127.0.0.1", port, "t", tmp_path / "copy", [["a", 3]]).run())
+        list(Fetch("127.0.0.1", port, "t", tmp_path / "copy", [["a", 3, 1]], tmp_path / "r").run())
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=10)
     assert (tmp_path / "copy" / "a").read_bytes() == b"abc"

@@ -68,11 +68,11 @@ def test_ctrl_c(machines: Machines, dynoctl: Dynoctl, wheelhouse: Path) -> None:
     assert done.code == 130
     assert done.error[0] == "error: interrupted; 5 units started by this run go on running"
     assert sorted(done.error[1:-1]) == [
-        "  node1: start decode-0 on port 7300, 7800",
-        "  node1: start etcd on port 2379, 2380",
-        "  node1: start frontend-0 on port 8000, 7000",
+        "  node1: start decode-0 on ports 7300, 7800",
+        "  node1: start etcd on ports 2379, 2380",
+        "  node1: start frontend-0 on ports 8000, 7000",
         "  node1: start nats on port 4222",
-        "  node2: start decode-0 on port 7300, 7800",
+        "  node2: start decode-0 on ports 7300, 7800",
     ]
     assert done.error[-1] == "next: the same up goes on from here, dynoctl down hello-agg removes it"
     shown = dynoctl("status")  # the lock went with it
@@ -120,7 +120,7 @@ def test_a_node_loses_power_in_the_middle(
     topology = on(DISAGG, wheelhouse, first, second, third)
     with dynoctl.start("up", *topology) as child:
         child.wait_for(
-            "node3: start prefill-0 on port 7400, 7900: done" if then == "up" else "etcd on node1 is proven"
+            "node3: start prefill-0 on ports 7400, 7900: done" if then == "up" else "etcd on node1 is proven"
         )
         third.poweroff()
         child.kill()

@@ -1,4 +1,7 @@
-"""A model on one host only: refused where it is missing, copied where the topology says so, then served there."""
+"""A model on one host only: refused where it is missing, copied where the topology says so, then served there.
+
+What the engine mock reads of a model is its tokenizer, so the large file here is one that may belong to that.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.real.clusters import written
 from tests.real.dynoctl_runs import Dynoctl
 
 MODEL = "/home/dyn/models/tiny"
-WEIGHTS_BYTES = 20_000_000
+LARGE_BYTES = 20_000_000
 ROLES = {"frontend": {"node": "node2"}, "decode": {"nodes": ["node1", "node2"]}}
 
 
@@ -34,10 +37,10 @@ def test_a_model_is_copied_to_the_node_that_lacks_it(
 ) -> None:
     first, second = machines[0], machines[3]  # the second with systemd
     folder = make_model(tmp_path / "tiny")
-    weights = hashlib.shake_256(b"weights").digest(WEIGHTS_BYTES)
+    large = hashlib.shake_256(b"large").digest(LARGE_BYTES)
     for path in folder.iterdir():
         put(first, f"{MODEL}/{path.name}", path.read_bytes())
-    put(first, f"{MODEL}/model.safetensors", weights)
+    put(first, f"{MODEL}/merges.model", large)
     whole = {"engine": {"kind": "mock"}, "roles": ROLES}
     model = {"id": MODEL, "served_name": "tiny"}
     hosts = {"node1": first, "node2": second}
@@ -53,7 +56,7 @@ def test_a_model_is_copied_to_the_node_that_lacks_it(
     )
 
     # An earlier run was cut off in the middle of the largest file.
-    put(second, f"{MODEL}/.model.safetensors.part", weights[: WEIGHTS_BYTES // 2])
+    put(second, f"{MODEL}/.merges.model.part", large[: LARGE_BYTES // 2])
     staged = {**model, "stage_from": "node1"}
     file = written(tmp_path, "tiny", wheelhouse, hosts, model=staged, **whole)
     done = dynoctl("up", file).ok()
@@ -70,6 +73,17 @@ def test_a_model_is_copied_to_the_node_that_lacks_it(
 
     again = dynoctl("up", file).ok()
     assert again.out.splitlines()[0] == "tiny: no changes; all 5 units run as the topology says."
+    dynoctl("down").ok()
+
+    # The copies outlive the cluster. One that is as large as before and another file is found, and brought anew.
+    put(second, f"{MODEL}/merges.model", large[::-1])
+    once_more = dynoctl("up", file).ok()
+    assert f"node2: compare {MODEL} with that of node1 (20.0 MB)" in once_more.err
+    assert sums(second) == sums(first)
+    dynoctl("down").ok()
+    proved = dynoctl("up", file).ok()
+    assert "compare" not in proved.err
+    assert "copy" not in proved.err
     dynoctl("down").ok()
     for host in (first, second):
         host.exec(["rm", "-r", "/home/dyn/models"], check=True)

@@ -1,8 +1,10 @@
-"""Workers larger than a node on two lab hosts: a real Ray, whose GPUs are only declared."""
+"""Workers larger than a node on two lab hosts: a real Ray whose GPUs are only declared, and a real vLLM over both."""
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from tests.real import engines
 from tests.real.clusters import written
 from tests.real.dynoctl_runs import Dynoctl
 from tests.real.left import left
+from tests.servers import wait_for
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(360)]
 
 Pair = tuple[Host, ...]
 
@@ -95,3 +98,71 @@ def test_two_workers_on_two_ray_clusters_of_the_same_hosts(
     assert ray_processes(second) == {}
     assert left(second) == []
     assert first.exec(["ls", "/home/dyn/.dynoctl/ray"], user="dyn").stdout == ""
+
+
+# ---- vLLM over both hosts ------------------------------------------------------------------------------
+
+VLLM_ENV = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+VLLM = {
+    "kind": "vllm",
+    "device": "cpu",
+    "block_size": 32,
+    "max_model_len": 512,
+    "args": {"enforce-eager": True, "dtype": "float32", "kv-cache-memory-bytes": "64M", "max-num-seqs": 4},
+}
+SPAN: dict[str, object] = {"span": ["node1", "node2"], "tp": 2, "executor": "mp"}
+PROMPT = [7 * number % 1000 + 3 for number in range(100)]
+
+
+def vllm_topology(folder: Path, pair: Pair, decode: dict[str, object]) -> str:
+    """The tiny model, whose weights are saved and whose head is its own, so that every engine has the same."""
+    model = {"id": f"{engines.MODELS}/tiny", "served_name": "tiny"}
+    roles = {"frontend": {"node": "node1"}, "decode": decode}
+    return topology(folder, "spread", pair, engine=VLLM, model=model, roles=roles, env=VLLM_ENV)
+
+
+def tokens(host: Host, salt: str) -> list[str]:
+    """What the worker makes of the prompt, always taking the likeliest token."""
+    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 24, "temperature": 0, "cache_salt": salt}
+    request = urllib.request.Request(
+        f"http://{host.address}:8000/v1/completions",
+        json.dumps({**body, "ignore_eos": True, "logprobs": 1}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60.0) as answer:
+        return list(json.loads(answer.read())["choices"][0]["logprobs"]["tokens"])
+
+
+def test_vllm_over_two_hosts_says_what_it_says_on_one_and_dies_as_one(
+    pair: Pair, dynoctl: Dynoctl, tmp_path: Path
+) -> None:
+    first, second = pair
+    dynoctl("up", vllm_topology(tmp_path, pair, {"node": "node1"})).ok()
+    alone = tokens(first, "alone")
+    assert len(alone) == 24
+    assert len(set(alone)) > 5  # it is no model that always says the same
+    dynoctl("up", vllm_topology(tmp_path, pair, SPAN), "--yes").ok()
+    assert tokens(first, "spread") == alone
+
+    def units() -> dict[str, tuple[str, int]]:
+        roles = dynoctl("status", "--json").json["roles"]  # which ends with 1 where not all is well
+        return {one["role"]: (one["state"], one["pid"]) for one in roles}
+
+    before = units()
+    for host, role in zip(pair, ("decode", "rank"), strict=True):
+        env = environment(host, before[role][1])
+        shown = host.exec(["ip", "-o", "-4", "addr", "show", "to", host.address], check=True).stdout
+        assert (env["VLLM_HOST_IP"], env["GLOO_SOCKET_IFNAME"]) == (host.address, shown.split()[1])
+    assert before["rank"][0] == "loaded"
+    second.exec(["kill", "-9", str(before["rank"][1])], check=True)
+    why = (
+        "rank 1 is lost, node2/decode-0-rank1: its process ended, or its node; the worker starts anew as one"
+    )
+    wait_for(lambda: units()["decode"][0] != before["decode"][0], "the worker leaves", 30.0)
+    wait_for(lambda: units()["decode"][0] == before["decode"][0], "it is back, as one", 180.0)
+    after = units()
+    assert all(after[role][1] != before[role][1] for role in ("decode", "rank"))
+    assert why in dynoctl("logs", "--role", "node1/decode-0").ok().out
+    assert tokens(first, "again") == alone
+    dynoctl("down").ok()
+    assert [line for host in pair for line in left(host)] == []

@@ -56,7 +56,7 @@ class Bench:
     """An engine, and what it tells."""
 
     def __init__(self, model: str) -> None:
-        engine = engine_for(settings(model), block_hashes)
+        engine = engine_for(settings(model), block_hashes, "one")
         assert isinstance(engine, VllmEngine)
         self.engine = engine
         self.told: dict[str, list[Output]] = {}
@@ -92,6 +92,7 @@ class Bench:
             "tokens": [token for output in outputs for token in output.tokens],
             "finish": outputs[-1].finish,
             "error": outputs[-1].error,
+            "bad": outputs[-1].bad,
             "cached": outputs[0].cached_tokens,
             "logprobs": [
                 (one.logprob, [token for token, _ in one.top])
@@ -110,7 +111,7 @@ def salt_of(name: str) -> int:
 
 async def refused(model: str, **changes: Any) -> str:
     try:
-        await engine_for(settings(model, **changes), block_hashes).load()
+        await engine_for(settings(model, **changes), block_hashes, "one").load()
     except EngineError as error:
         return str(error)
     return "it was loaded"
@@ -161,6 +162,12 @@ async def scenarios(model: str) -> dict[str, Any]:
     found["gaps"] = [one.seq for one in bench.kv] == list(range(1, len(bench.kv) + 1))
     found["replayed"] = await replayed(bench)
     found["aborted"] = await aborted(bench)
+    found["long"] = await bench.run("too long", tokens=[5] * 1100)
+    await bench.run("warm")
+    await bench.until(lambda: engine.stats().running == 0)
+    found["cached"] = (engine.stats().cached_blocks, len(engine.held()[1]))
+    handed = await engine.prefill(Job("handed", PROMPT, Sampling()))
+    found["lease_s"] = handed["lease_s"] if handed is not None else None
     found["died"] = await died(bench)
     await engine.close()
     return found

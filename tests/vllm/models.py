@@ -203,6 +203,7 @@ def write(
     """The files of a model folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # lab hosts read it as a user of their own
     tokenizer.save(str(folder / "tokenizer.json"))
     ends = tokenizer.token_to_id(end)
     whole = {

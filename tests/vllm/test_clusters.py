@@ -11,6 +11,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,13 +31,20 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path, real: Real) -> dict[str, Said]:
+def calls() -> dict[str, Any]:
+    """What the same worker answers where it has to call a tool."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, real: Real, calls: dict[str, Any]) -> dict[str, Said]:
     """What the monolithic worker of vllm-cpu.yaml says, by prompt."""
     it = Served(folder, "vllm-cpu", real)
     try:
         up = it.run("up", str(it.file))
         assert up.code == 0, up.out + up.err
         said = {"first": it.chat(SHORT), "again": it.chat(SHORT), "story": it.chat(STORY)}
+        calls.update(forced_calls(it))
         down = it.run("down", it.name)
         assert down.code == 0, down.out + down.err
     finally:
@@ -62,6 +70,57 @@ def test_one_worker_streams_sensible_text_that_never_changes(alone: dict[str, Sa
     assert alone["first"].prefill == alone["story"].prefill == "local"
     assert (alone["first"].cached_tokens, alone["again"].cached_tokens) == (0, 32)
     assert len(alone["story"].text) > 40
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"enum": [1, 2]}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def forced_calls(it: Served) -> dict[str, Any]:
+    """Both ways to insist on a call, whole and streamed."""
+    found = {}
+    named = {"type": "function", "function": {"name": "weather"}}
+    for name, choice in (("named", named), ("required", "required")):
+        more = {"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 100}
+        with it.stream(SHORT, **more, stream=False) as answer:
+            found[name] = json.loads(answer.read())["choices"][0]
+        with it.stream(SHORT, **more) as answer:
+            events = [json.loads(line[6:]) for line in answer if line.startswith(b"data: {")]
+        found[f"{name}, streamed"] = [event["choices"][0] for event in events]
+    return found
+
+
+@pytest.mark.parametrize(("name", "finish"), [("named", "stop"), ("required", "tool_calls")])
+def test_a_tool_that_has_to_be_called_is(
+    alone: dict[str, Said], calls: dict[str, Any], name: str, finish: str
+) -> None:
+    whole, streamed = calls[name], calls[f"{name}, streamed"]
+    (call,) = whole["message"]["tool_calls"]
+    assert (whole["finish_reason"], whole["message"]["content"], call["type"]) == (finish, None, "function")
+    assert call["function"]["name"] == "weather"
+    arguments = json.loads(call["function"]["arguments"])
+    assert (arguments["city"] in ("Paris", "Rome"), arguments["days"] in (1, 2), len(arguments)) == (
+        True,
+        True,
+        2,
+    )
+    pieces = [piece for one in streamed for piece in one["delta"].get("tool_calls") or ()]
+    assert (pieces[0]["function"]["name"], {piece["index"] for piece in pieces}) == ("weather", {0})
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == call["function"]["arguments"]
+    assert (streamed[-1]["finish_reason"], any(one["delta"].get("content") for one in streamed)) == (
+        finish,
+        False,
+    )
 
 
 def test_a_short_prompt_is_prefilled_by_the_decode_worker(apart: Served) -> None:

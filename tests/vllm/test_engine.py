@@ -90,6 +90,21 @@ def test_an_abort_frees_the_blocks_at_once(found: dict[str, Any]) -> None:
     assert found["aborted"] == {"busy": [1, True], "after": [0, 0], "silent": True}
 
 
+def test_a_prompt_that_vllm_refuses_is_the_clients_mistake(found: dict[str, Any]) -> None:
+    assert (found["long"]["finish"], found["long"]["bad"], found["greedy"]["bad"]) == ("error", True, False)
+    assert "1024" in found["long"]["error"]
+
+
+def test_blocks_that_are_only_cached_are_counted(found: dict[str, Any]) -> None:
+    count, held = found["cached"]
+    assert count == held > 0
+
+
+def test_a_lease_counts_from_when_the_core_was_done(found: dict[str, Any]) -> None:
+    """The core's own time stamp, by our clock: some of it has passed when the prefill is handed over, not much."""
+    assert 25.0 < found["lease_s"] < 30.0
+
+
 def test_a_dead_child_is_noticed_and_nothing_is_told_of_its_requests(found: dict[str, Any]) -> None:
     assert found["died"] == {"why": "vLLM's engine core died; its last lines are in this log", "told": []}
 

@@ -81,16 +81,18 @@ def chosen_by_name(topology: Topology) -> Iterator[Finding]:
     """Which GPUs a worker sees is said in one way: by `gpu_ids`, or by nothing."""
     said: dict[Path, Finding] = {}
     for placement in topology.placements:
-        if not placement.gpus_per_node or VISIBLE not in placement.env:
-            continue
-        node = topology.nodes.get(placement.node)
-        where: Path = ("env", VISIBLE)
-        if VISIBLE in placement.spec.env:
-            where = (*placement.path, "env", VISIBLE)
-        elif node is not None and VISIBLE in node.env:
-            where = ("nodes", placement.node, "env", VISIBLE)
-        message = "is set by dynoctl, from the GPUs that a worker gets"
-        said[where] = Finding(where, message, "name them in the role: `gpu_ids: [0, 1]`", at_key=True)
+        for name in placement.nodes if placement.gpus_per_node else ():
+            node = topology.nodes.get(name)
+            if VISIBLE in placement.spec.env:
+                where: Path = (*placement.path, "env", VISIBLE)
+            elif node is not None and VISIBLE in node.env:
+                where = ("nodes", name, "env", VISIBLE)
+            elif VISIBLE in topology.env:
+                where = ("env", VISIBLE)
+            else:
+                continue
+            message = "is set by dynoctl, from the GPUs that a worker gets"
+            said[where] = Finding(where, message, "name them in the role: `gpu_ids: [0, 1]`", at_key=True)
     yield from said.values()
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dyno_runtime.settings import LEASE_MARGIN
+
 Terms = Mapping[str, str]
 
 # May differ, within limits; all else has to be the same.
 _APART = ("tp", "kv_heads", "block_size")
-# Of a lease, this part is left when the decode engine is told to fetch: it may have to wait for room, and its first
-# sign to the prefill engine that it still means to come takes a few seconds.
-MARGIN = 1 / 3
 MARGIN_AT_LEAST_S = 5.0
 
 
@@ -52,4 +51,4 @@ def too_late(lease_s: float, passed_s: float) -> bool:
 
     One that is fetched after its end is read from blocks that may be another request's, and nobody would notice.
     """
-    return lease_s - passed_s < max(lease_s * MARGIN, MARGIN_AT_LEAST_S)
+    return lease_s - passed_s < max(lease_s * LEASE_MARGIN, MARGIN_AT_LEAST_S)

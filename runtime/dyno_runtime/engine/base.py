@@ -62,7 +62,7 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):
-    """New tokens of one job. `error` is a sentence, set where `finish` is `error`.
+    """New tokens of one job. `error` is a sentence, set where `finish` is `error`; `bad`: the job itself is wrong.
 
     `cached_tokens` comes with the first output only: how many tokens of the prompt were not computed. `logprobs` has
     one entry a token where they were asked for.
@@ -74,6 +74,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     job: Job | None = None
     cached_tokens: int | None = None
     logprobs: list[Logprob] | None = None
+    bad: bool = False
 
 
 Emit = Callable[[Output], None]

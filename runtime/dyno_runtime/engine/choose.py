@@ -33,13 +33,13 @@ def make_engine(
     return make(settings, hash_blocks, model_path)
 
 
-def engine_for(settings: ProcessSettings, hash_blocks: HashBlocks) -> Engine:
-    """The engine of a process, not loaded yet. Raises EngineError."""
+def engine_for(settings: ProcessSettings, hash_blocks: HashBlocks, engine_id: str) -> Engine:
+    """The engine of a process, not loaded yet; `engine_id` is no other's, before or after. Raises EngineError."""
     if settings.engine.kind != "vllm":
         return make_engine(settings.engine, hash_blocks, settings.model.path)
-    make: Callable[[ProcessSettings, HashBlocks], Engine]
+    make: Callable[[ProcessSettings, HashBlocks, str], Engine]
     make = importlib.import_module("dyno_runtime.engine.vllm.engine").VllmEngine
-    return make(settings, hash_blocks)
+    return make(settings, hash_blocks, engine_id)
 
 
 def make_rank(settings: ProcessSettings) -> RankEngine:

@@ -12,8 +12,8 @@ from typing import Protocol
 class RankEngine(Protocol):
     """The seam to what computes for a head elsewhere."""
 
-    async def load(self) -> None:
-        """Get ready together with the head, however long that takes. Raises EngineError."""
+    async def load(self, engine_id: str) -> None:
+        """Get ready together with the head, which named the engine, however long that takes. Raises EngineError."""
 
     async def ended(self) -> str:
         """Wait until it dies by itself; why, as a sentence."""
@@ -25,7 +25,7 @@ class RankEngine(Protocol):
 class NoRank:
     """The rank of an engine that does all its work at the head: the mock and hello."""
 
-    async def load(self) -> None:
+    async def load(self, engine_id: str) -> None:
         """Nothing to load."""
 
     async def ended(self) -> str:

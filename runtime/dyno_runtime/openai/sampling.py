@@ -17,6 +17,7 @@ import msgspec
 
 from dyno_runtime.openai.errors import invalid
 from dyno_runtime.openai.request import AnyRequest, ChatRequest, CompletionRequest
+from dyno_runtime.openai.tools import Forced, forced_calls
 
 # What an engine may say that it can do. `max_tokens` every engine can; stop strings, stop tokens, `n` and `echo` are
 # done outside the engine.
@@ -68,7 +69,7 @@ class Sampling(msgspec.Struct, frozen=True, gc=False):
     """One request's wishes. `engine` holds what goes to the engine; the rest is done on the way back.
 
     `choices` answers are wanted for each prompt. `logprobs` is how many alternatives are shown beside each token,
-    None for no log-probabilities at all.
+    None for no log-probabilities at all. `forced`: the answer is nothing but tool calls.
     """
 
     engine: dict[str, Any]
@@ -80,6 +81,7 @@ class Sampling(msgspec.Struct, frozen=True, gc=False):
     min_tokens: int = 0
     ignore_eos: bool = False
     logprobs: int | None = None
+    forced: Forced | None = None
 
     def for_choice(self, index: int) -> dict[str, Any]:
         """What the engine is told for one of several choices: with a seed, each has its own."""
@@ -96,18 +98,25 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
             engine[name] = value
         elif value not in neutral:
             raise _unsupported(name)
-    for name, value in zip(_SWITCHES, _switches(request), strict=True):
-        if value:
-            if name not in features:
-                raise _unsupported(name)
-            engine[name] = value
-    wishes = _chat_wishes(request) if isinstance(request, ChatRequest) else _completion_wishes(request)
+    if request.ignore_eos or request.min_tokens:
+        for name, value in zip(_SWITCHES, _switches(request), strict=True):
+            if value:
+                if name not in features:
+                    raise _unsupported(name)
+                engine[name] = value
+    forced = None
+    if isinstance(request, ChatRequest):
+        forced = forced_calls(request) if request.tools else None
+        wishes = _chat_wishes(request, forced)
+    else:
+        wishes = _completion_wishes(request)
     for feature, param, more in wishes:
         if feature not in features:
-            raise _unsupported(param)
+            raise _no_auto() if feature == "tools" and "response_format" in features else _unsupported(param)
         engine.update(more)
-    if request.longest_answer is not None:
-        engine["max_tokens"] = request.longest_answer
+    longest = request.longest_answer
+    if longest is not None:
+        engine["max_tokens"] = longest
     return Sampling(
         engine=engine,
         choices=request.n or 1,
@@ -118,17 +127,20 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
         logprobs=engine.get("logprobs"),
+        forced=forced,
     )
 
 
 Wish = tuple[str, str, dict[str, Any]]  # the feature, the field to blame, what the engine is told
 
 
-def _chat_wishes(request: ChatRequest) -> list[Wish]:
+def _chat_wishes(request: ChatRequest, forced: Forced | None) -> list[Wish]:
     wishes: list[Wish] = []
     if request.logprobs:
         wishes.append(("logprobs", "logprobs", {"logprobs": request.top_logprobs or 0}))
-    if uses_tools(request):
+    if forced is not None:
+        wishes.append(("response_format", "tools", {"response_format": forced.form}))
+    elif request.tools and uses_tools(request):
         more = {
             "tools": msgspec.to_builtins(request.tools),
             "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),
@@ -156,6 +168,14 @@ def _completion_wishes(request: CompletionRequest) -> list[Wish]:
 def uses_tools(request: ChatRequest) -> bool:
     """Whether the model is shown the tools. With `tool_choice: none` it is not, and so cannot call one."""
     return bool(request.tools) and request.tool_choice != "none"
+
+
+def _no_auto() -> Exception:
+    message = (
+        "'tool_choice' 'auto' is not supported by this model's engine; ask for 'required', for a function by its "
+        "name, or for 'none'."
+    )
+    return invalid(message, "tools", "unsupported_parameter")
 
 
 def _unsupported(param: str) -> Exception:

@@ -20,8 +20,10 @@ from dyno_runtime.openai.answers import (
     chat_choice,
     chat_logprob,
     completion_logprobs,
+    merged_tool_calls,
 )
 from dyno_runtime.openai.chunks import ChatChunks, CompletionChunks
+from dyno_runtime.openai.tools import Calls
 from dyno_runtime.text.answer import Answer
 from dyno_runtime.wire.messages import Body, Delta, Failure, Token
 from dyno_runtime.wire.sampling import Logprob
@@ -35,6 +37,7 @@ class Choice:
     """See the module; a `Sink`. `flight` is set before anything arrives."""
 
     __slots__ = (
+        "_calls",
         "_chat_likely",
         "_chunks",
         "_eager",
@@ -57,8 +60,19 @@ class Choice:
         "shown_chars",
     )
 
-    def __init__(self, visit: Visit, index: int, answer: Answer, *, eager: bool, echo: str = "") -> None:
-        """`eager`: its text is looked at as it comes, because it is streamed or may stop anywhere."""
+    def __init__(
+        self,
+        visit: Visit,
+        index: int,
+        answer: Answer,
+        *,
+        eager: bool,
+        echo: str = "",
+        calls: Calls | None = None,
+    ) -> None:
+        """`eager`: its text is looked at as it comes, because it is streamed or may stop anywhere. `calls`: the text
+        is of tool calls."""
+        self._calls = calls
         self.flight: Flight | None = None
         self.index = index
         self.answer = answer
@@ -160,6 +174,12 @@ class Choice:
             kind = ChatChunks if visit.chat else CompletionChunks
             chunks = self._chunks = kind(visit.head, self.index, include_usage=visit.include_usage)
             data = chunks.begin()
+        if self._calls is not None and isinstance(chunks, ChatChunks):
+            if deltas := self._calls.feed(text):
+                data += chunks.tool_calls(deltas)
+            text = ""
+            if finish is not None:
+                finish = cast(Finish, self._calls.finish(finish))
         if logprobs:
             data += self._likely_event(chunks, text, tokens, logprobs)
         elif text:
@@ -205,7 +225,11 @@ class Choice:
         told = None
         if self._visit.logprobs is not None:
             told = ChatLogprobs(self._chat_likely)
-        return chat_choice(self.index, self.text, cast(Finish, self._finish), logprobs=told)
+        text, finish, calls = self.text, cast(Finish, self._finish), self._calls
+        if calls is None:
+            return chat_choice(self.index, text, finish, logprobs=told)
+        made = merged_tool_calls(calls.feed(text))
+        return chat_choice(self.index, "", cast(Finish, calls.finish(finish)), logprobs=told, tool_calls=made)
 
     def as_completion(self) -> CompletionChoice:
         """The whole choice of a completion."""

@@ -76,6 +76,9 @@ class Decode(Part):
             self._engine.generate(job_of(sitting.order, kv, sitting))
         except EngineError as error:
             sitting.fail(Failure(_code(error), str(error)))
+        except Exception:
+            log.exception("the engine broke on request %s", sitting.order.request)
+            sitting.fail(Failure("engine", "the engine failed on this request; its log says why"), abort=True)
 
     def ended(self, sitting: _Sitting, *, abort: bool = False) -> None:
         """The request is answered, or its caller left."""
@@ -110,7 +113,8 @@ class _Sitting:
         """New tokens from the engine."""
         finish = output.finish
         if finish == "error":
-            self.fail(Failure("engine", output.error or "the engine failed"))
+            code: FailureCode = "bad_request" if output.bad else "engine"
+            self.fail(Failure(code, output.error or "the engine failed"))
             return
         label, self.label = self.label, None
         self._reply.send(Delta(output.tokens, finish, label, output.cached_tokens, output.logprobs))

@@ -23,10 +23,17 @@ class Gathering:
     """See the module. `changed` is called when `problem` may be another one."""
 
     def __init__(
-        self, nodes: int, peers: Peers, *, lost: Callable[[str], None], changed: Callable[[], None]
+        self,
+        nodes: int,
+        peers: Peers,
+        engine_id: str,
+        *,
+        lost: Callable[[str], None],
+        changed: Callable[[], None],
     ) -> None:
         self.formed = asyncio.Event()
         self._nodes = nodes
+        self._engine_id = engine_id
         self._lost = lost
         self._changed = changed
         self._here: dict[int, tuple[str, Reply]] = {}
@@ -64,7 +71,7 @@ class Gathering:
         if len(self._here) == self._nodes - 1:
             log.info("all %d ranks are here", self._nodes)
             for _, reply in self._here.values():
-                reply.send(Formed())
+                reply.send(Formed(self._engine_id))
             self.formed.set()
 
     def _left(self, rank: int, reply: Reply, why: str) -> None:

@@ -59,6 +59,12 @@ class Joining:
             longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(failures, 10))
             await asyncio.sleep(longest_s * self._rng.uniform(0.5, 1.0))
 
+    @property
+    def engine_id(self) -> str:
+        """How the head named the engine; once the worker has formed."""
+        assert self._call is not None
+        return self._call.engine_id
+
     async def lost(self) -> str:
         """Wait until the head is gone; why, as a sentence."""
         assert self._call is not None
@@ -76,11 +82,13 @@ class _Call:
 
     def __init__(self) -> None:
         self.formed = asyncio.Event()
+        self.engine_id = ""
         self.over: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._told = asyncio.Event()
 
     def item(self, body: Body) -> None:
         if isinstance(body, Formed):
+            self.engine_id = body.engine_id
             self.formed.set()
             self._told.set()
 

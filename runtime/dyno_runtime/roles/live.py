@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from dyno_runtime.settings import Disagg, DisaggMode, PolicyName, ProcessSettings, Routing
+from dyno_runtime.settings import LEASE_MARGIN, Disagg, DisaggMode, PolicyName, ProcessSettings, Routing
 from dyno_runtime.wire.names import config_key, split_config_key
 
 log = logging.getLogger("dyno.config")
@@ -95,6 +95,15 @@ class Live:
             raise ValueError(
                 f"mode cannot become {change.mode!r}: the topology says off, so nobody pulls from the queue"
             )
+        transfer = self._settings.transfer
+        if transfer is not None and change.prefill_timeout_s is not UNSET:
+            longest_s = round(transfer.lease_s * (1 - LEASE_MARGIN), 3)
+            if change.prefill_timeout_s > longest_s:
+                raise ValueError(
+                    f"prefill_timeout_s cannot become {change.prefill_timeout_s:g}: prefilled KV is kept for "
+                    f"{transfer.lease_s:g} s, so the longest is {longest_s:g}; set disagg.prefill_timeout_s in the "
+                    "topology for a longer one, and dynoctl up"
+                )
         return _laid_over(self._settings.disagg, change)
 
 

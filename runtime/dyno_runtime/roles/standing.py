@@ -17,14 +17,20 @@ class Standing:
     """See the module. `lost` is told when it is no longer so; `changed`, when `problem` may be another one."""
 
     def __init__(
-        self, parallel: Parallel, peers: Peers, *, lost: Callable[[str], None], changed: Callable[[], None]
+        self,
+        parallel: Parallel,
+        peers: Peers,
+        engine_id: str,
+        *,
+        lost: Callable[[str], None],
+        changed: Callable[[], None],
     ) -> None:
         self._parallel = parallel
         self._changed = changed
         self._waits: str | None = None
         self._gathering: Gathering | None = None
         if parallel.executor == "mp" and parallel.nodes > 1:
-            self._gathering = Gathering(parallel.nodes, peers, lost=lost, changed=changed)
+            self._gathering = Gathering(parallel.nodes, peers, engine_id, lost=lost, changed=changed)
 
     @property
     def problem(self) -> str | None:

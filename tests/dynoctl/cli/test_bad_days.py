@@ -174,7 +174,7 @@ def test_ctrl_c_in_the_middle_of_up(cluster: Cluster) -> None:
     verb = "goes" if len(started) == 1 else "go"
     units = f"{len(started)} unit{'' if len(started) == 1 else 's'}"
     assert lines[first] == f"error: interrupted; {units} started by this run {verb} on running"
-    assert started[0].startswith("  local: start etcd on port ")
+    assert started[0].startswith("  local: start etcd on ports ")
     assert lines[-1] == "next: the same up goes on from here, dynoctl down one removes it"
     assert not (cluster.root / "locks" / "one").exists()
     done = cluster.run("up", "one")

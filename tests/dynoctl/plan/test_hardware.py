@@ -129,7 +129,7 @@ def test_every_worker_gets_gpus_of_its_own_and_the_network_that_peers_dial() -> 
         "UCX_NET_DEVICES": "mlx5_0:1,eth1",
     }
     assert env(plan, "n1/frontend-0") == {}
-    assert "n2: start decode-0 on port 7300, 7800, GPUs 0-3" in world.titles(plan)
+    assert "n2: start decode-0 on ports 7300, 7800, GPUs 0-3" in world.titles(plan)
 
 
 def test_what_the_topology_says_about_the_network_wins() -> None:
@@ -194,6 +194,21 @@ def test_chosen_gpus_step_aside_for_strangers() -> None:
     assert env(plan, "n2/decode-0")["CUDA_VISIBLE_DEVICES"] == "1,3,4,5"
 
 
+def test_a_worker_that_failed_leaves_its_gpus_to_whoever_took_them() -> None:
+    wanted = world.topology(VLLM.replace("{node: n2, tp: 4}", "{node: n2, tp: 2, replicas: 2}"))
+    after = world.up(wanted, found(wanted))
+    taken = Hardware(gpus(8, 0, 1, 2, 3), (("eth0", "10.0.0.2"),))
+    busy = Observed({**after.nodes, "n2": world.replaced(after.nodes["n2"], hardware=taken)})
+    for phase, gpus_now in (("failed", "4,5"), ("stopped", "4,5"), ("dead", "0,1")):
+        state = {"phase": phase, "alive": False, "supervised": False, "exit": {"code": 1}}
+        plan = world.planned(wanted, world.change(busy, "n2", "decode-0", **state))
+        assert list(world.starts(plan)) == ["n2/decode-0"]
+        assert env(plan, "n2/decode-0")["CUDA_VISIBLE_DEVICES"] == gpus_now
+        assert env(plan, "n2/decode-1")["CUDA_VISIBLE_DEVICES"] == "2,3"
+    waiting = world.change(busy, "n2", "decode-0", phase="waiting", alive=False)
+    assert world.planned(wanted, waiting).steps == ()
+
+
 def test_without_nvidia_smi_the_topologys_word_counts_and_without_that_nothing() -> None:
     wanted = world.topology(VLLM)
     none = [Hardware(None, (("eth0", machine.address),)) for machine in wanted.machines.values()]
@@ -205,7 +220,7 @@ def test_without_nvidia_smi_the_topologys_word_counts_and_without_that_nothing()
     )
     plan = world.planned(wanted, found(wanted, n1=none[0]))
     assert plan.warnings[1:] == (
-        "n1 has no nvidia-smi, so that it has 8 GPUs is taken on the topology's word",
+        "n1 has no nvidia-smi; that it has 8 GPUs is believed, as the topology says so",
     )
 
 

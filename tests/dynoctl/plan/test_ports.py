@@ -48,6 +48,20 @@ def test_no_free_port_is_an_error_that_says_where_to_look() -> None:
     assert caught.value.next == "ssh n1 ss -ltn"
 
 
+def test_a_row_has_no_gap_keeps_its_place_and_grows_where_it_can() -> None:
+    assert PortBook("n1", busy={5601}).row("decode-0.kv", 5600, 2) == [5602, 5603]
+    had = {"decode-0.kv.0": 5610, "decode-0.kv.1": 5611, "decode-1.kv.0": 5613}
+    assert PortBook("n1", had).row("decode-0.kv", 5600, 3) == [5610, 5611, 5612]
+    assert PortBook("n1", had).row("decode-0.kv", 5600, 4) == [5600, 5601, 5602, 5603]
+    assert PortBook("n1", had, busy={5611}).row("decode-0.kv", 5600, 2) == [5600, 5601]
+    book = PortBook("n1", {"decode-0.kv.0": 5600, "decode-0.kv.1": 5605})  # as it was once recorded
+    assert book.row("decode-0.kv", 5600, 2) == [5600, 5601]
+    assert book.given == {"decode-0.kv.0": 5600, "decode-0.kv.1": 5601}
+    with pytest.raises(Blocked) as caught:
+        PortBook("n1", busy=set(range(5600, 5700, 2))).row("decode-0.kv", 5600, 2)
+    assert str(caught.value) == "n1: no 2 free TCP ports in a row for decode-0.kv from 5600 to 5699"
+
+
 @given(
     busy=st.sets(st.integers(7290, 7330)),
     recorded=st.dictionaries(st.sampled_from("abcdef"), st.integers(7295, 7310), max_size=6),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dyno_runtime import settings as runtime
 from dynoctl.errors import Blocked
+from dynoctl.plan.hardware import Gpu, Hardware
 from dynoctl.plan.observed import Observed
 from dynoctl.plan.steps import Phase, StartUnit, StopUnit, UnitSpec
 from tests.dynoctl.plan.world import change, empty, planned, starts, stops, topology, up
@@ -57,6 +60,10 @@ def test_a_span_is_a_head_and_a_rank_on_each_further_node() -> None:
     lead = runtime.Endpoint("10.0.0.1", 7300)
     assert settings(rank).parallel == runtime.Parallel(tp=4, nodes=2, rank=1, head=gather, lead=lead)
     assert settings(rank).roles == ("decode",)
+    assert (head.listens, head.ports) == (
+        (7300, 7800),
+        (7300, 7800, 8300),
+    )  # nobody waits for where they gather
     assert settings(head).stream == lead
 
 
@@ -170,3 +177,83 @@ def test_data_parallel_replicas_on_other_nodes_are_handed_their_part_at_a_port_o
     found = specs(written("[{span: [n1, n2], dp: 2, tp: 2}, {node: n1, dp: 2}]"))
     ports = {name: settings(spec).parallel.dp_port for name, spec in found.items() if "decode" in name}
     assert ports == {"n1/decode-0": 8350, "n2/decode-0-rank1": 8350, "n1/decode-1": None}
+
+
+PREFILL = "prefill: {span: [n2, n3], dp: 4, tp: 1}"
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        "{span: [n1, n2], tp: 4}",
+        "[{span: [n1, n2], tp: 4, executor: ray}, {span: [n2, n3], tp: 2, executor: ray}]",
+        "[{span: [n1, n2], dp: 4, tp: 1}, {node: n1, dp: 2}]",
+        "{span: [n1, n2], dp: 4, tp: 1, executor: ray}",
+    ],
+    ids=["mp", "ray", "dp", "dp on ray"],
+)
+def test_a_second_up_changes_nothing(decode: str) -> None:
+    text = written(decode).replace("mock", "vllm").replace("roles: {", f"roles: {{{PREFILL}, ")
+    wanted = topology(f"{text}disagg: {{mode: always}}\n")
+    now = up(wanted)
+    again = planned(wanted, now)
+    assert again.steps == ()
+    assert again.units == planned(wanted).units
+    # Without the one that holds them, the same ports are a stranger's.
+    assert now.nodes["n1"].own_ports == now.nodes["n1"].listening - {22}
+    dead = change(now, "n1", "decode-0", phase="failed", alive=False, supervised=False)
+    assert not {5600, 8300} & dead.nodes["n1"].own_ports
+
+
+def test_what_vllm_hands_on_from_a_worker_on_ray_is_left_to_the_ray_of_each_node() -> None:
+    text = (
+        RAY.replace("mock", "vllm")
+        .replace("AT: one", "NCCL_IB_HCA: mlx5_0")
+        .replace("AT: two", "NCCL_IB_HCA: mlx5_9")
+    )
+    wanted = topology(text)
+    hardware = {
+        name: Hardware((), (("lo", "127.0.0.1"), (f"eth{number}", f"10.0.0.{number}")))
+        for number, name in enumerate(wanted.machines, 1)
+    }
+    gpus = tuple(Gpu(index, f"GPU-{index}", "H100", 80 << 30, 0) for index in range(8))
+    seen = {name: empty(name, hardware=replace(each, gpus=gpus)) for name, each in hardware.items()}
+    found = {
+        f"{spec.node}/{spec.name}": spec.document["env"] for spec in planned(wanted, Observed(seen)).units
+    }
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "UCX_NET_DEVICES", "NCCL_IB_HCA")
+    told = {name: [env.get(key) for key in names] for name, env in found.items() if "decode-0" in name}
+    assert told == {
+        "n1/ray-decode-0": ["eth1", "=eth1", "eth1", "mlx5_0"],
+        "n2/ray-decode-0": ["eth2", "=eth2", "eth2", "mlx5_9"],
+        "n1/decode-0": ["eth1", None, None, None],
+    }
+
+
+def test_replicas_on_ray_are_asked_about_their_kv_where_they_are() -> None:
+    def told(decode: str, mode: str) -> dict[str, str | None]:
+        prefill = "" if mode == "'off'" else f"{PREFILL}, "
+        text = written(decode).replace("mock", "vllm").replace("roles: {", f"roles: {{{prefill}")
+        found = specs(f"{text}disagg: {{mode: {mode}}}\n")
+        name = "VLLM_NIXL_SIDE_CHANNEL_HOST"
+        return {key: spec.document["env"].get(name) for key, spec in found.items() if "ray-" in key}
+
+    replicas, one = "{span: [n1, n2], dp: 2, executor: ray}", "{span: [n1, n2], tp: 2, executor: ray}"
+    assert told(replicas, "always") == {"n1/ray-decode-0": "10.0.0.1", "n2/ray-decode-0": "10.0.0.2"}
+    assert (
+        told(replicas, "'off'") == told(one, "always") == {"n1/ray-decode-0": None, "n2/ray-decode-0": None}
+    )
+
+
+def test_only_the_head_of_a_span_is_waited_for_at_its_kv_port() -> None:
+    """Of all parts of a worker it is the head that vLLM's peers ask about its KV: nobody listens at a rank."""
+    text = MP.replace("kind: mock", "kind: vllm, device: cpu").replace(
+        "decode: {span", "decode: {node: n1}, prefill: {span"
+    )
+    found = specs(f"{text}disagg: {{mode: always}}\n")
+    head, rank = found["n1/prefill-0"], found["n2/prefill-0-rank1"]
+    for spec, listens in ((head, True), (rank, False)):
+        transfer = settings(spec).transfer
+        assert transfer is not None
+        assert (transfer.side_channel.port in spec.listens) == listens
+        assert transfer.side_channel.port in spec.ports

@@ -27,7 +27,17 @@ PUSH = steps.Push("n1", "why", PLAIN, "/r")
 UNPACK = steps.Push("n1", "why", ARCHIVE, "/r")
 BUILD = steps.MakeEnvironment("n1", "why", "envs/1/.complete", "/r", ("a>=1",), index_url="https://u:p@i/")
 FETCH = steps.FetchModel(
-    "n2", "why", "/models/m", "/models/m", "n1", "10.0.0.1", 8100, (("a", 2_000_000_000), ("b", 1)), "hush"
+    "n2",
+    "why",
+    "/models/m",
+    "/models/m",
+    "n1",
+    "10.0.0.1",
+    8100,
+    (("a", 2_000_000_000, 5), ("b", 1, 6)),
+    (("c", 3_000_000_000, 7),),
+    "/r/models/d.json",
+    "hush",
 )
 RECORD = steps.RecordTopology("n1", "why", "/b/manifest.json", "{}", 3)
 STOP = steps.StopUnit("n1", "why", "decode-0", "/b/units/decode-0", 15.0, serves=True)
@@ -61,14 +71,15 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
     ),
     (
         FETCH,
-        "copy /models/m from n1 (2.0 GB)",
+        "copy /models/m from n1 (2.0 GB), and compare the rest (3.0 GB)",
         [
             {
                 "do": "fetch",
                 "path": "/models/m",
                 "host": "10.0.0.1",
                 "port": 8100,
-                "files": [["a", 2_000_000_000], ["b", 1]],
+                "files": [["a", 2_000_000_000, 5], ["b", 1, 6], ["c", 3_000_000_000, 7]],
+                "record": "/r/models/d.json",
                 "token": "hush",
             }
         ],
@@ -89,7 +100,7 @@ CASES: list[tuple[steps.Step, str, list[dict[str, object]]]] = [
     ),
     (
         START,
-        "start decode-0 on port 7300, 7301",
+        "start decode-0 on ports 7300, 7301",
         [
             {"do": "write", "path": "/b/units/decode-0/settings.json", "content": "{}", "mode": 0o600},
             {

@@ -121,6 +121,20 @@ def test_existing_services_are_purged_once_before_anything_of_theirs_is_gone() -
     assert purge.why == "etcd: not ours to stop"
 
 
+def test_an_offer_that_was_cut_off_is_not_who_cleans_services_of_others() -> None:
+    urls = "services: {etcd: {url: 'http://e:1'}, nats: {url: 'nats://e:2'}}\n"
+    observed = up(topology(TWO.replace("services: {etcd: n1, nats: n1}\n", urls)))
+    offer = UnitSeen("stage-5c1f0e2a", "d", "running", alive=True)
+    prepared = replace(observed.nodes["n1"], units={offer.name: offer})
+    both = Observed({"n1": prepared, "n2": observed.nodes["n2"]})
+    (purge,) = teardown("c", both, KIT.node_program).phase("purge").steps
+    assert isinstance(purge, PurgeServices)
+    assert purge.settings_path == "/home/u/.dynoctl/clusters/c/n2/units/decode-0/settings.json"
+    alone = teardown("c", Observed({"n1": prepared}), KIT.node_program)
+    assert alone.phase("purge").steps == ()  # no role ever wrote there
+    assert [step.title for step in alone.phase("stop").steps] == ["stop stage-5c1f0e2a"]
+
+
 def test_services_of_our_own_are_not_purged() -> None:
     assert not [name for name, _ in down(up(topology(TWO))) if name == "purge"]
 

@@ -148,6 +148,18 @@ def test_disaggregation_is_told_to_every_process() -> None:
     assert {settings(spec).disagg for spec in specs(text).values() if spec.files} == {wanted}
 
 
+def test_kv_is_kept_for_longer_than_a_prefill_is_waited_for() -> None:
+    """Else a decode worker could be told to fetch what is another request's by then."""
+    text = ONE.replace("{kind: hello}", "{kind: vllm, device: cpu}").replace(
+        "decode: {}", "decode: {}, prefill: {}"
+    )
+    for timeout_s, lease_s in ((4, 30.0), (30, 45.0), (60, 90.0)):
+        found = specs(f"{text}disagg: {{mode: always, prefill_timeout_s: {timeout_s}}}\n")
+        transfer = settings(found["local/prefill-0"]).transfer
+        assert transfer is not None
+        assert transfer.lease_s == lease_s
+
+
 def test_services_of_other_people_are_told_with_their_passwords() -> None:
     urls = "services: {etcd: {url: ['http://a:pw1@e:1', 'http://f:2']}, nats: {url: 'nats://u:pw2@n:3'}}\n"
     spec = specs(TWO.replace("services: {etcd: n1, nats: n1}\n", urls))["n2/decode-0"]

@@ -170,9 +170,18 @@ def _after(step: Step, seen: NodeSeen) -> NodeSeen:
 
 
 def _listening(seen: NodeSeen, before: NodeSeen) -> NodeSeen:
-    """Strangers stay where they were; our units listen where they live."""
-    strangers = before.listening - before.own_ports
-    return replace(seen, listening=strangers | replace(seen, listening=strangers).own_ports)
+    """Strangers stay where they were; our units listen where they live, at every port that they were given."""
+    return replace(seen, listening=(before.listening - _held(before)) | _held(seen))
+
+
+def _held(seen: NodeSeen) -> frozenset[int]:
+    given = (seen.manifest or {}).get("ports", {})
+    return frozenset(
+        port
+        for use, port in given.items()
+        for name, unit in seen.units.items()
+        if unit.alive and (use == name or use.startswith(f"{name}."))
+    )
 
 
 def starts(plan: Plan) -> dict[str, str]:

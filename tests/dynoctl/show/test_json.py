@@ -37,7 +37,7 @@ def test_a_plan() -> None:
     assert found["phases"][1]["steps"][0] == {
         "node": "n1",
         "step": "StartUnit",
-        "title": "start etcd on port 2379, 2380",
+        "title": "start etcd on ports 2379, 2380",
         "why": "does not run yet",
         "interrupts": False,
     }

@@ -90,6 +90,16 @@ def test_blocks_get_the_names_that_routers_know(account: KvAccount, told: list[K
     ]
 
 
+def test_what_follows_an_event_that_cannot_be_read_is_not_known(
+    account: KvAccount, told: list[KvEvents]
+) -> None:
+    """The batch may have said that blocks are gone; one that is known and not held costs a wrong choice each time."""
+    account.take(0, payload(MAP))
+    account.take(1, payload({"type": "BlockStored"}, GONE_MAP))
+    assert (account.held(), account.expected, account.count) == ((2, []), 2, 0)
+    assert told[1].changes == [KvCleared()]
+
+
 def test_a_gap_is_seen_and_what_is_not_to_be_had_any_more_is_forgotten(
     account: KvAccount, told: list[KvEvents]
 ) -> None:

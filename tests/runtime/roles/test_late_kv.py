@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyno_runtime.engine.base import Job
-from dyno_runtime.wire.messages import Ask, Body, Failure, Prefilled, Text
+from dyno_runtime.engine.base import BadJob, Job, Output
+from dyno_runtime.wire.messages import Ask, Body, Failure, Generate, Prefilled, Text
 from tests.runtime.roles.test_simulated import Member, Sim, settled
 
 
@@ -108,4 +108,45 @@ async def test_workers_whose_terms_differ_say_so_and_decode_goes_on_alone(sim: S
         f"n{prefill.lease}/u-0 cannot prefill for this worker: vllm is 0.32.0 at decode and 0.31.0 at prefill"
     )
     assert await pair.ask() == "local"
+    await sim.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (RuntimeError("boom"), "engine", "the engine failed on this request; its log says why"),
+        (BadJob("no"), "bad_request", "no"),
+    ],
+    ids=["broken", "refused"],
+)
+async def test_an_engine_that_raises_ends_the_request_and_not_the_connection(
+    sim: Sim, raised: Exception, code: str, message: str
+) -> None:
+    front, decode = await sim.add(), await sim.add("decode")
+
+    def raises(job: Job, emit: Any = None) -> None:
+        raise raised
+
+    decode.engine.generate = raises
+    answer = Answer()
+    front.peers.open(decode.address, Generate("r", [1, 2]), answer)
+    await settled(lambda: answer.ends)
+    (failure,) = answer.ends
+    assert failure is not None
+    assert (failure.code, failure.message) == (code, message)
+    assert decode.parts[0].in_flight == 0
+    await sim.close()
+
+
+async def test_an_output_that_blames_the_job_is_the_clients_mistake(sim: Sim) -> None:
+    front, decode = await sim.add(), await sim.add("decode")
+
+    def refuses(job: Job, emit: Any = None) -> None:
+        decode.engine.deliver([Output([], "error", "the prompt is too long", job, bad=True)])
+
+    decode.engine.generate = refuses
+    answer = Answer()
+    front.peers.open(decode.address, Generate("r", [1, 2]), answer)
+    await settled(lambda: answer.ends)
+    assert answer.ends == [Failure("bad_request", "the prompt is too long")]
     await sim.close()

@@ -21,7 +21,7 @@ class Head:
         self.ends: list[str] = []
         self.transport = MemoryTransport(network, HEAD)
         self.peers = Peers(self.transport)
-        self.gathering = Gathering(nodes, self.peers, lost=self.ends.append, changed=lambda: None)
+        self.gathering = Gathering(nodes, self.peers, "engine-1", lost=self.ends.append, changed=lambda: None)
 
     async def start(self) -> None:
         await self.transport.listen(self.peers.serve)
@@ -57,6 +57,8 @@ async def test_they_form_in_any_order_of_starts() -> None:
         await asyncio.gather(*(rank.task for rank in ranks), head.gathering.formed.wait())
     assert (head.gathering.problem, head.ends) == (None, [])
     assert all(rank.joining.formed for rank in ranks)
+    # Peers shake hands with every rank for KV, and refuse one that bears another name than the head.
+    assert {rank.joining.engine_id for rank in ranks} == {"engine-1"}
 
 
 async def test_until_all_are_here_a_rank_may_come_and_go() -> None:

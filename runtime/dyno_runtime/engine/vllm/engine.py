@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 from dyno_runtime.engine.base import (
     BadJob,
@@ -25,6 +26,7 @@ from dyno_runtime.engine.base import (
     Stats,
     Totals,
 )
+from dyno_runtime.engine.threads import in_daemon
 from dyno_runtime.engine.vllm.arguments import plain, words_of
 from dyno_runtime.engine.vllm.kv_listener import KvAccount, KvListener
 from dyno_runtime.engine.vllm.library import Library, executor, load_library, prepare_environment
@@ -32,7 +34,12 @@ from dyno_runtime.engine.vllm.sampling import CAPABILITIES, logprobs_of, samplin
 from dyno_runtime.engine.vllm.spread import spread_args
 from dyno_runtime.engine.vllm.tally import Tally
 from dyno_runtime.engine.vllm.terms import terms_of
-from dyno_runtime.engine.vllm.transfer import PREFILL_PARAMS, handed_over, transfer_config
+from dyno_runtime.engine.vllm.transfer import (
+    PREFILL_PARAMS,
+    handed_over,
+    pushed_within_s,
+    transfer_config,
+)
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.kv import BlockHash
 
@@ -40,6 +47,7 @@ log = logging.getLogger("dyno.vllm")
 
 LOOK_S = 0.1  # how soon a dead child is noticed
 PREFILLS = 4  # at a time; vLLM batches them
+WARM_UP = "warm-up"
 
 
 class VllmEngine:
@@ -47,11 +55,12 @@ class VllmEngine:
 
     slots = PREFILLS
 
-    def __init__(self, settings: ProcessSettings, hash_blocks: HashBlocks) -> None:
+    def __init__(self, settings: ProcessSettings, hash_blocks: HashBlocks, engine_id: str) -> None:
         self.deliver: Deliver | None = None
         self.terms: dict[str, str] = {}
         self.capabilities = CAPABILITIES | _by_arguments(settings)
         self._settings = settings
+        self._engine_id = engine_id
         self._account = KvAccount(settings.engine.block_size, hash_blocks)
         self._tally = Tally(sends="prefill" in settings.roles)
         self._listener: KvListener | None = None
@@ -80,8 +89,8 @@ class VllmEngine:
         if self._settings.parallel.dp == 1:
             self._listener = KvListener(self._account)
             self._hearing = asyncio.get_running_loop().create_task(self._listener.run())
-        loading = asyncio.get_running_loop().run_in_executor(None, self._load)
-        await asyncio.shield(loading)
+        await in_daemon(self._load)
+        await self._warm_up()
         llm = self._llm
         self._tally.total_blocks = (
             llm.vllm_config.cache_config.num_gpu_blocks or 0
@@ -97,7 +106,7 @@ class VllmEngine:
         more = {
             "distributed_executor_backend": executor(settings),
             **spread_args(settings.parallel),
-            "kv_transfer_config": transfer_config(settings, uuid4().hex),
+            "kv_transfer_config": transfer_config(settings, self._engine_id),
             "kv_events_config": self._listener.config if self._listener is not None else None,
         }
         words = words_of(settings, library.option_names(), more)
@@ -112,9 +121,25 @@ class VllmEngine:
             # Whatever vLLM raises here, it could not start; its own lines above say more.
             raise EngineError(f"vLLM could not start: {_sentence(error)}") from error
 
+    async def _warm_up(self) -> None:
+        """An engine's first steps take seconds, and over several nodes many: now, and not in somebody's request."""
+        library = self._library_of()
+        params = library.SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True, detokenize=False)
+        self._tally.brought.add(WARM_UP)  # its pace is no measure
+        try:
+            async for _ in self._llm.generate(library.tokens_input([0], cache_salt="0"), params, WARM_UP):
+                pass
+        except Exception as error:
+            raise EngineError(f"vLLM's first request failed: {_sentence(error)}") from error
+
     async def ended(self) -> str:
         """Wait until a child dies by itself; why, as a sentence."""
         while self._llm is None or not self._llm.errored:
+            if self._hearing is not None and self._hearing.done() and not self._hearing.cancelled():
+                return (
+                    f"nobody hears vLLM's KV events any more: {self._hearing.exception()!r}; "
+                    "its block index would be wrong"
+                )
             await asyncio.sleep(LOOK_S)
         self._dead.set()
         return "vLLM's engine core died; its last lines are in this log"
@@ -137,6 +162,8 @@ class VllmEngine:
     def generate(self, job: Job, emit: Emit | None = None) -> None:
         params = self._params(job, {"params": job.kv["params"]} if job.kv is not None else None)
         self._start(job, self._answer(job, params, emit))
+        if job.kv is not None:
+            self._tally.brought.add(job.id)
 
     async def prefill(self, job: Job) -> dict[str, Any] | None:
         """The KV of the job's tokens; vLLM makes one token besides, which nobody wants."""
@@ -145,19 +172,30 @@ class VllmEngine:
             raise EngineError("this worker has no KV transfer; disagg.connector is not set for it")
         params = self._params(job, {"params": PREFILL_PARAMS})
         params.max_tokens = params.min_tokens = 1
-        handed = None
+        handed, begun_s, pinned_s = None, time.monotonic(), None
         self._queued[job.id] = len(job.tokens)
         try:
             async for output in self._llm.generate(self._prompt(job), params, job.id):
                 self._queued.pop(job.id, None)
                 handed = output.kv_transfer_params or handed
+                if output.metrics is not None:
+                    pinned_s = output.metrics.last_token_ts or pinned_s
         except self._library_of().refusals as error:
             raise BadJob(_sentence(error)) from error
         except self._library_of().EngineDeadError as error:
             raise EngineError("vLLM's engine core died") from error
+        except EngineError:
+            raise
+        except Exception as error:
+            log.exception("vLLM failed on the prefill of %s", job.id)
+            raise EngineError(f"vLLM failed on this prefill: {_sentence(error)}") from error
         finally:
             self._queued.pop(job.id, None)
-        return handed_over(handed, transfer.lease_s)
+        # The core counts the lease from the moment it is done; what passed since is gone of it. It has our clock,
+        # unless it is a replica on another node: then we only know that it was not done before it was asked.
+        now_s = time.monotonic()
+        passed_s = min(max(0.0, now_s - (pinned_s or now_s)), now_s - begun_s)
+        return handed_over(handed, transfer.lease_s - passed_s)
 
     def reserve(self, job: Job) -> dict[str, Any] | None:
         """vLLM sets blocks aside by itself when the KV is to come; the prefill worker needs to know our terms."""
@@ -168,11 +206,13 @@ class VllmEngine:
     def abort(self, job_id: str) -> None:
         task = self._jobs.pop(job_id, None)
         if task is not None:
+            self._queued.pop(job_id, None)  # a task that has not begun never comes to its `finally`
+            self._tally.brought.discard(job_id)
             self._outputs = [one for one in self._outputs if one.job is None or one.job.id != job_id]
             task.cancel()  # AsyncLLM aborts what its reader leaves
 
     def stats(self) -> Stats:
-        return self._tally.stats(sum(self._queued.values()))
+        return self._tally.stats(sum(self._queued.values()), self._account.count)
 
     def totals(self) -> Totals:
         return self._tally.totals()
@@ -217,7 +257,8 @@ class VllmEngine:
         """One request, from its prompt to its last token."""
         library, finish, cached = self._library_of(), None, None
         try:
-            stream = self._llm.generate(self._prompt(job), params, job.id, priority=job.sampling.priority)
+            late_s = pushed_within_s(self._settings.transfer, job.kv)
+            stream = self._asked(job, params) if late_s is None else self._pushed(job, params, late_s)
             async for output in stream:
                 if self._queued.pop(job.id, None) is not None:
                     cached = output.num_cached_tokens or 0
@@ -230,14 +271,36 @@ class VllmEngine:
         except library.EngineDeadError:
             pass  # `ended` says so, and this process goes
         except library.refusals as error:
-            self._tell(Output([], "error", _sentence(error), job), emit)
+            self._tell(Output([], "error", _sentence(error), job, bad=True), emit)
         except Exception as error:
             log.exception("vLLM failed on request %s", job.id)
             self._tell(Output([], "error", f"vLLM failed on this request: {_sentence(error)}", job), emit)
         finally:
             self._queued.pop(job.id, None)
+            if finish is None:
+                self._tally.brought.discard(job.id)
             if self._jobs.get(job.id) is asyncio.current_task():
                 del self._jobs[job.id]
+
+    def _asked(self, job: Job, params: Any) -> AsyncIterator[Any]:
+        made: AsyncIterator[Any]
+        made = self._llm.generate(self._prompt(job), params, job.id, priority=job.sampling.priority)
+        return made
+
+    async def _pushed(self, job: Job, params: Any, late_s: float) -> AsyncIterator[Any]:
+        """The same where KV is pushed to us: if nobody does, vLLM waits for it without end, and we do not."""
+        stream = self._asked(job, params)
+        try:
+            async with asyncio.timeout(late_s):
+                first = await anext(stream, None)
+            if first is not None:
+                yield first
+        except TimeoutError:
+            log.warning("%s: no KV was pushed for it within %.1f s; prefilling here", job.id, late_s)
+            self._tally.lost(job.id)
+            stream = self._asked(job, self._params(job, None))
+        async for output in stream:
+            yield output
 
     def _output(self, job: Job, output: Any, cached: int | None) -> Output:
         one = output.outputs[0]

@@ -64,6 +64,11 @@ class KvAccount:
         self._changes = Changes()
         self._blocks = NamedBlocks(self._changes, block_size, hash_blocks)
 
+    @property
+    def count(self) -> int:
+        """How many blocks are held."""
+        return len(self._changes.held)
+
     def held(self) -> tuple[int, list[BlockHash]]:
         """All blocks, after the events with this number."""
         return self.seq, list(self._changes.held)
@@ -96,6 +101,7 @@ class KvAccount:
                         self._blocks.cleared()
         except (BadEvent, ValueError) as error:
             log.warning("%s", error)
+            self._blocks.cleared()  # what followed in this batch is not known
         self._tell()
 
     def _tell(self) -> None:

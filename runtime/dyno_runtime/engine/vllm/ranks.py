@@ -10,9 +10,9 @@ import asyncio
 import importlib
 import logging
 from typing import Any, Protocol
-from uuid import uuid4
 
 from dyno_runtime.engine.base import EngineError
+from dyno_runtime.engine.threads import in_daemon
 from dyno_runtime.engine.vllm.arguments import words_of
 from dyno_runtime.engine.vllm.library import load_library, prepare_environment
 from dyno_runtime.engine.vllm.spread import spread_args
@@ -41,17 +41,17 @@ class VllmRank:
         self._settings = settings
         self._children: Children | None = None
 
-    async def load(self) -> None:
+    async def load(self, engine_id: str) -> None:
         # In a thread: imports and weights take from seconds to minutes, and the head has to hear from us meanwhile.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._load))
+        await in_daemon(lambda: self._load(engine_id))
 
-    def _load(self) -> None:
+    def _load(self, engine_id: str) -> None:
         settings = self._settings
         prepare_environment(settings)
         library = load_library()
         more = {
             **spread_args(settings.parallel),
-            "kv_transfer_config": transfer_config(settings, uuid4().hex),
+            "kv_transfer_config": transfer_config(settings, engine_id),
         }
         words = words_of(settings, library.option_names(), more)
         arguments = library.engine_arguments(words, {"enable_log_requests": False})

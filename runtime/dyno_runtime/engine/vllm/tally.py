@@ -29,6 +29,8 @@ class Tally:
     def __init__(self, *, sends: bool = False) -> None:
         self._sends = sends  # what it transfers goes to others
         self.total_blocks = 0  # of all ranks; known once the engine is loaded
+        # Requests whose KV came from elsewhere: their prefill says nothing of how fast this engine is.
+        self.brought: set[str] = set()
         self._ranks: dict[int, _Load] = {}
         self._totals = dict.fromkeys(Totals.__struct_fields__, 0)
         self._waits: deque[float] = deque(maxlen=MAX_WAITS)
@@ -52,19 +54,32 @@ class Tally:
         self._add("preemptions", stats.num_preempted_reqs)
         for one in stats.finished_requests:
             self._waits.append(max(0.0, one.queued_time))
+            if one.request_id in self.brought:
+                self.brought.discard(one.request_id)
+                continue
             computed = one.num_prompt_tokens - one.num_cached_tokens
             if computed > 0 and one.prefill_time > 0:
                 self._measured(computed / one.prefill_time)
 
-    def stats(self, queued_tokens: int) -> Stats:
-        """The load now; `queued_tokens` are of prompts without a first token."""
+    def lost(self, request: str) -> None:
+        """Its KV was to come from elsewhere, and did not."""
+        self.brought.discard(request)
+        self._add("failed_kv_transfers", 1)
+
+    def stats(self, queued_tokens: int, held_blocks: int = 0) -> Stats:
+        """The load now; `queued_tokens` are of prompts without a first token, `held_blocks` are known by name.
+
+        vLLM does not say which of the blocks in use have one: at least the rest of them is only cached.
+        """
         loads = list(self._ranks.values())
         usage = sum(load.usage for load in loads) / max(len(loads), 1)
+        active = round(usage * self.total_blocks)
         return Stats(
             running=sum(load.running for load in loads),
             waiting=sum(load.waiting for load in loads),
             queued_tokens=queued_tokens,
-            active_blocks=round(usage * self.total_blocks),
+            active_blocks=active,
+            cached_blocks=max(0, held_blocks - active),
             total_blocks=self.total_blocks,
             prefill_tokens_per_s=self._prefill_tokens_per_s,
         )

@@ -7,6 +7,7 @@ In: the process's settings. Out: values for vLLM. What a prefill hands over (`kv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from dyno_runtime.engine.base import EngineError
@@ -26,7 +27,8 @@ PREFILL_PARAMS = {
 def transfer_config(settings: ProcessSettings, engine_id: str) -> dict[str, Any] | None:
     """vLLM's `kv_transfer_config`; None where no KV travels. Raises EngineError.
 
-    `engine_id` is new at each start: a peer that still knows the one before must not take us for it.
+    `engine_id` is new at each start: a peer that still knows the one before must not take us for it. All ranks of an
+    engine have the same: peers shake hands with each of them, and refuse one of another name than its head's.
     """
     transfer = settings.transfer
     if transfer is None:
@@ -41,7 +43,7 @@ def transfer_config(settings: ProcessSettings, engine_id: str) -> dict[str, Any]
         "engine_id": engine_id,
         # What does not arrive is computed here; the counters of prompt tokens say so.
         "kv_load_failure_policy": "recompute",
-        "kv_connector_extra_config": {"kv_lease_duration": max(1, round(transfer.lease_s))},
+        "kv_connector_extra_config": {"kv_lease_duration": ceil(transfer.lease_s)},
     }
     if settings.engine.device == "cpu":
         made["kv_buffer_device"] = "cpu"
@@ -54,6 +56,16 @@ def side_channel(transfer: Transfer) -> dict[str, str]:
         "VLLM_NIXL_SIDE_CHANNEL_HOST": transfer.side_channel.host,
         "VLLM_NIXL_SIDE_CHANNEL_PORT": str(transfer.side_channel.port),
     }
+
+
+def pushed_within_s(transfer: Transfer | None, kv: Mapping[str, Any] | None) -> float | None:
+    """How long a decode engine waits for KV that is pushed to it. None where it fetches it: then vLLM sees a failure.
+
+    In half of what is left of the lease there is time for two handshakes, and for a while without room.
+    """
+    if transfer is None or transfer.connector != "nixl-push" or kv is None:
+        return None
+    return float(kv["lease_s"]) / 2
 
 
 def handed_over(params: Mapping[str, Any] | None, lease_s: float) -> dict[str, Any]:
