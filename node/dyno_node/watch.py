@@ -172,6 +172,8 @@ def _reason(watched: list[Watched], stuck_s: float, late: bool) -> str | None:
 
 def _end(watched: list[Watched], reason: str) -> dict[str, Any]:
     short = [] if reason == "ready" else [each for each in watched if not each.there]
+    # Who is to blame comes first: who failed, else who stood still the longest. The others may only wait for it.
+    short.sort(key=lambda each: (each.failed is None, -each.still_s))
     return {
         "done": True,
         "reason": reason,

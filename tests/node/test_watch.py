@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -92,6 +93,26 @@ def test_a_crash_ends_it_at_once_with_the_tail(program: Program) -> None:
     last = watched(program, folder, fine)[-1]
     assert (last["reason"], last["why"]) == ("failed", {"a-0": "a-0 ended with exit code 9"})
     assert "out of memory" in last["tail"]["a-0"]
+
+
+def test_who_failed_comes_before_those_that_wait_for_it(program: Program, port: int) -> None:
+    waits, fails = program.unit("a-0", listens=[port]), program.unit("b-0")
+    program.start(waits)
+    program.start(fails)
+    with program.popen(
+        "watch", {"units": [str(waits), str(fails)], "until": "registered", "deadline_s": 40}
+    ) as watcher:
+        assert watcher.stdout is not None
+        watcher.stdout.readline()
+        proc.send(process(fails), signal.SIGKILL)
+        last = json.loads(watcher.stdout.read().splitlines()[-1])
+        assert watcher.stderr is not None
+        assert watcher.stderr.read() == ""
+    assert last["reason"] == "failed"
+    assert list(last["why"].items()) == [
+        ("b-0", "b-0 was ended by SIGKILL"),
+        ("a-0", f"a-0 does not listen on port {port}"),
+    ]
 
 
 def test_a_unit_that_was_given_up_says_why(program: Program) -> None:
