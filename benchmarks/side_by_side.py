@@ -52,44 +52,19 @@ def cpu_us(runs: Sequence[dict[str, Any]], unit: str) -> tuple[float, float]:
     return statistics.median(map(front_us, each)), statistics.median(sum(one.values()) for one in each)
 
 
-def requests(got: Got, names: Sequence[str], scenario: Scenario) -> str:
-    """Requests of one token."""
+def rates(got: Got, names: Sequence[str], scenario: Scenario) -> str:
+    """Requests of one token, or streams of many."""
+    streams = scenario.tokens > 1
+    unit, short, digits = ("token", "tok", 2) if streams else ("request", "req", 0)
+    headings = ["", f"{short}/s", "TTFT p50 ms", "p99", f"CPU µs/{short}", "with workers"]
     rows = []
     for name in names:
         runs = got[name, scenario]
-        front, whole = cpu_us(runs, "request")
-        rows.append(
-            [
-                name,
-                f"{median(runs, 'requests_per_s'):,.0f}",
-                f"{median(runs, 'first_p50_ms'):.2f}",
-                f"{median(runs, 'first_p99_ms'):.2f}",
-                f"{front:.0f}",
-                f"{whole:.0f}",
-            ]
-        )
-    return table(["", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "with workers"], rows)
-
-
-def tokens(got: Got, names: Sequence[str], scenario: Scenario) -> str:
-    """Streams of many tokens."""
-    rows = []
-    for name in names:
-        runs = got[name, scenario]
-        front, whole = cpu_us(runs, "token")
-        rows.append(
-            [
-                name,
-                f"{median(runs, 'tokens_per_s'):,.0f}",
-                f"{median(runs, 'first_p50_ms'):.2f}",
-                f"{median(runs, 'first_p99_ms'):.2f}",
-                f"{front:.2f}",
-                f"{whole:.2f}",
-                f"{median(runs, 'tokens_per_event'):.1f}",
-            ]
-        )
-    headings = ["", "tok/s", "TTFT p50 ms", "p99", "CPU µs/token", "with workers", "tokens/event"]
-    return table(headings, rows)
+        firsts = [f"{median(runs, what):.2f}" for what in ("first_p50_ms", "first_p99_ms")]
+        cpu = [f"{used:.{digits}f}" for used in cpu_us(runs, unit)]
+        row = [name, f"{median(runs, f'{unit}s_per_s'):,.0f}", *firsts, *cpu]
+        rows.append([*row, f"{median(runs, 'tokens_per_event'):.1f}"] if streams else row)
+    return table([*headings, "tokens/event"] if streams else headings, rows)
 
 
 def first(got: Got, names: Sequence[str], scenario: Scenario) -> str:
@@ -127,7 +102,7 @@ def report(got: Got, names: Sequence[str]) -> str:
     """All tables."""
     parts = []
     for scenario in SCENARIOS:
-        kind = requests if scenario.tokens == 1 else first if scenario.clients == 1 else tokens
+        kind = first if scenario.tokens > 1 and scenario.clients == 1 else rates
         parts += [f"{scenario.name}, {scenario.clients} clients:", kind(got, names, scenario)]
     parts += ["This runtime, in multiples:", ratios(got, names)]
     return "\n\n".join(parts)

@@ -61,7 +61,14 @@ def load(name: str) -> Known | None:
 
 def remember(file: str, topology: Topology, overrides: tuple[str, ...] = ()) -> None:
     """Remember a cluster that is being brought up. Its file is found again from any folder."""
-    save(Known(topology.name, str(Path(file).absolute()), topology.dump(reveal=True), overrides))
+    save(
+        Known(
+            topology.name,
+            str(Path(file).parent.resolve() / Path(file).name),
+            topology.dump(reveal=True),
+            overrides,
+        )
+    )
 
 
 def save(known: Known) -> None:

@@ -1,0 +1,1 @@
+"""What will be done: placement, ports, settings, and from what was seen the steps, as values. Pure."""

@@ -17,8 +17,9 @@ from dynoctl.plan.fact import Fact
 from dynoctl.plan.fact import lines as _lines
 from dynoctl.plan.hardware import HARDWARE
 from dynoctl.plan.model_files import MODELS, question
-from dynoctl.plan.observed import HEARTBEAT_STALE_S, Holder, NodeSeen, RoleHealth, UnitSeen
+from dynoctl.plan.observed import Holder, NodeSeen
 from dynoctl.plan.script import NodePath, assign
+from dynoctl.plan.unit_seen import NONSENSE, read_files
 
 RECORD = "\x1e"  # starts a fact; JSON text cannot hold it raw
 UNIT = "\x1c"  # starts a unit inside the fact of units
@@ -225,102 +226,11 @@ def parse(node: str, out: str) -> NodeSeen:
         ) from error
     boot_id, uptime_s = values["boot_id"], values["uptime_s"]
     values["units"] = {
-        name: _unit(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
+        name: read_files(name, *parts, boot_id=boot_id, uptime_s=uptime_s)
         for name, parts in sorted(values["units"].items())
     }
     values["lock"] = _holder(values["lock"], boot_id, uptime_s)
     return NodeSeen(node=node, **values)
-
-
-def _runs(named: Mapping[str, Any] | None, stat: str, boot_id: str) -> bool:
-    """Whether the process that a document names is the one that /proc shows, in this boot and not a zombie.
-
-    Field 22 of the stat line is the start time; the second field may hold spaces and brackets, so count from its end.
-    """
-    fields = stat.rpartition(")")[2].split()
-    if named is None or len(fields) < 20 or fields[0] in ("Z", "X"):
-        return False
-    same_process = named.get("starttime") == int(fields[19]) and stat.startswith(f"{named.get('pid')} ")
-    return named.get("boot_id") == boot_id and same_process
-
-
-def _unit(
-    name: str,
-    state: Mapping[str, Any] | None,
-    health: Mapping[str, Any] | None,
-    figures: Mapping[str, Any] | None,
-    stat: str,
-    supervisor_stat: str,
-    *,
-    boot_id: str,
-    uptime_s: float,
-) -> UnitSeen:
-    """Files that another version wrote, or that a bad disk changed, count as torn: the unit is half-started."""
-    unknown = UnitSeen(name=name, digest=None, phase="unknown", alive=False, supervised=False)
-    if state is None:
-        return unknown
-    try:
-        alive = _runs(state, stat, boot_id)
-        supervisor = {"boot_id": state.get("boot_id"), **(state.get("supervisor") or {})}
-        supervised = _runs(supervisor, supervisor_stat, boot_id)
-        phase = str(state["phase"])
-        if not alive and not supervised and phase in ("starting", "running", "waiting", "stopping"):
-            phase = "dead"
-        mine = health if alive and health and health.get("pid") == state.get("pid") else {}
-        said = _health(mine, uptime_s)
-        problems = (role.problem for role in said.get("roles", {}).values() if role.problem)
-        return UnitSeen(
-            name=name,
-            digest=state.get("digest"),
-            phase=phase,
-            alive=alive,
-            supervised=supervised,
-            pid=state.get("pid") if alive else None,
-            restarts=int(state.get("restarts") or 0),
-            up_s=max(0.0, uptime_s - float(state.get("since_s") or uptime_s)) if alive else 0.0,
-            exit=dict(state["exit"]) if state.get("exit") else None,
-            problem=state.get("problem") or next(problems, None),
-            listens=tuple(int(port) for port in state["listens"]) if "listens" in state else None,
-            figures=_figures(figures, state, uptime_s) if alive else None,
-            **said,
-        )
-    except _NONSENSE:
-        return unknown
-
-
-_NONSENSE = (TypeError, ValueError, AttributeError, KeyError)
-
-
-def _health(found: Mapping[str, Any], uptime_s: float) -> dict[str, Any]:
-    """What a process says of itself; nothing where that cannot be understood."""
-    try:
-        return {
-            "roles": {
-                str(role): RoleHealth(
-                    port=bool(said.get("port")),
-                    registered=bool(said.get("registered")),
-                    engine=str(said.get("engine", "none")),
-                    problem=said.get("problem"),
-                )
-                for role, said in dict(found.get("roles", {})).items()
-            },
-            "sees": {str(role): int(count) for role, count in dict(found.get("sees", {})).items()},
-            "bus": dict(found.get("bus", {})),
-            "beat_age_s": max(0.0, uptime_s - float(found["beat_s"])) if "beat_s" in found else None,
-        }
-    except _NONSENSE:
-        return {}
-
-
-def _figures(
-    found: Mapping[str, Any] | None, state: Mapping[str, Any], uptime_s: float
-) -> dict[str, Any] | None:
-    """None where another process wrote them, or this one long ago."""
-    if found is None or found.get("pid") != state.get("pid"):
-        return None
-    beat_s = found.get("beat_s")
-    fresh = isinstance(beat_s, int | float) and uptime_s - beat_s <= HEARTBEAT_STALE_S
-    return dict(found) if fresh else None
 
 
 def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> Holder | None:
@@ -337,5 +247,5 @@ def _holder(found: Mapping[str, Any] | None, boot_id: str, uptime_s: float) -> H
 def _process(found: Any) -> tuple[int, int, str]:
     try:
         return int(found["pid"]), int(found["starttime"]), str(found["scope"])
-    except _NONSENSE:
+    except NONSENSE:
         return 0, 0, ""

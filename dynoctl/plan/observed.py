@@ -40,8 +40,6 @@ class UnitSeen:
     beat_age_s: float | None = None
     roles: dict[str, RoleHealth] = field(default_factory=dict)
     sees: dict[str, int] = field(default_factory=dict)
-    bus: dict[str, str] = field(default_factory=dict)
-    problem: str | None = None
     listens: tuple[int, ...] | None = None  # by its supervisor; None where that did not say
     figures: dict[str, Any] | None = None  # `figures.json`, if this very process wrote it a moment ago
 

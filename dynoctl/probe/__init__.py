@@ -1,0 +1,1 @@
+"""Asking the running system: the readiness ladder, the proof by a token, benchmarks."""

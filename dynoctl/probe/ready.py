@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from dynoctl.errors import DynoctlError, NotReady
-from dynoctl.plan.observed import RoleHealth, UnitSeen
 from dynoctl.plan.results import SERVICES, WATCHERS, RoleState, expected_counts, role_states
 from dynoctl.plan.steps import UnitSpec
+from dynoctl.plan.unit_seen import read_view
 
 STUCK_S = 60.0
 DEADLINE_S = 3600.0
@@ -65,40 +65,10 @@ class Board:
             return
         listening = all(view.get("listening", {}).values())
         with self._guard:
-            for state in role_states(spec, seen_in(view), listening, self._expects):
+            for state in role_states(spec, read_view(view), listening, self._expects):
                 before, self._states[state.key] = self._states[state.key], state
                 if (before.rung, before.note, before.failed) != (state.rung, state.note, state.failed):
                     self._on_change(self.states, state)
-
-
-def seen_in(view: View) -> UnitSeen:
-    """A view of the node program as the same value that a look at the node gives."""
-    health = view.get("health") or {}
-    roles = {
-        str(role): RoleHealth(
-            bool(said.get("port")),
-            bool(said.get("registered")),
-            str(said.get("engine", "none")),
-            said.get("problem"),
-        )
-        for role, said in dict(health.get("roles", {})).items()
-    }
-    alive = view.get("pid") is not None
-    return UnitSeen(
-        name=str(view["unit"]),
-        digest=view.get("digest"),
-        phase=str(view.get("phase")),
-        alive=alive,
-        pid=view.get("pid"),
-        restarts=int(view.get("restarts") or 0),
-        exit=view.get("exit"),
-        supervised=bool(view.get("supervised")),
-        beat_age_s=None if view.get("responding") is None else 0.0 if view["responding"] else 60.0,
-        roles=roles,
-        sees=dict(health.get("sees", {})),
-        bus=dict(health.get("bus", {})),
-        problem=view.get("problem"),
-    )
 
 
 def climb(

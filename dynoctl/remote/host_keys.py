@@ -72,7 +72,8 @@ class HostKeys:
         elif known is None:
             raise HostKeyUnknown(
                 target.node,
-                f"the host key of {target.where} is not known yet ({key}), and only `dynoctl up` pins keys",
+                f"the host key of {target.where} is not known yet ({key}), "
+                "and only `dynoctl up` pins keys, also with --dry-run",
                 next=target.login,  # what a person accepts there counts here
             )
 

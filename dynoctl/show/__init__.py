@@ -1,0 +1,1 @@
+"""Speaking to people and programs: text, progress, JSON."""

@@ -32,6 +32,8 @@ def figures_lines(found: Figures) -> Iterator[str]:
         yield _line("times", "; ".join(times))
     if kv := _kv(found):
         yield _line("KV cache", kv)
+    if prefills := _prefills(found):
+        yield _line("prefill", prefills)
     if found.retries or found.migrations or found.rejections:
         yield _line("trouble", _trouble(found))
     if found.planned is not None and (said := _planned(found.planned)):
@@ -55,10 +57,15 @@ def _kv(found: Figures) -> str:
         parts.append(f"{found.kv_use:.0%} in use")
     if found.cached_share is not None:
         parts.append(f"{found.cached_share:.0%} of prompt tokens were cached")
+    return ", ".join(parts)
+
+
+def _prefills(found: Figures) -> str:
+    parts = []
     if found.remote_prefill_share is not None:
-        parts.append(f"{found.remote_prefill_share:.0%} of prefills were remote")
+        parts.append(f"{found.remote_prefill_share:.0%} were remote")
     if found.prefill_queue is not None:
-        parts.append(f"prefill queue {found.prefill_queue}")
+        parts.append(f"{found.prefill_queue} in the queue")
     return ", ".join(parts)
 
 

@@ -18,6 +18,7 @@ from dyno_node.request import Refused
 SHOWN_MB = 20  # a download that takes a while is worth a line
 
 _DOWNLOAD = re.compile(r"\s*Downloading (?:\S*/)?([A-Za-z0-9_.]+)-\S+ \(([0-9.]+) ([MG])B\)")
+_AGAIN = "WARNING: Retrying ("
 _NO_CPU_BUILD = re.compile(r"No matching distribution found for (torch\S*==\S+\+cpu)")
 
 
@@ -57,6 +58,8 @@ def install(
             assert process.stdout is not None
             for raw in process.stdout:
                 line = raw.decode(errors="replace").rstrip()
+                if line.startswith(_AGAIN) and tail and tail[-1].startswith(_AGAIN):
+                    tail.pop()  # they differ in a number
                 tail.append(line)
                 if said := _progress(line):
                     yield said

@@ -87,13 +87,15 @@ def log_to_stderr() -> None:
 
 
 def _serve(settings: ProcessSettings) -> int:
+    from dyno_runtime.roles.life import serve
+
     if settings.parallel.rank:
-        from dyno_runtime.roles import rank
+        from dyno_runtime.roles.rank import RankProcess
 
-        return uvloop.run(rank.serve(settings))
-    from dyno_runtime.roles.process import serve
+        return uvloop.run(serve(settings, RankProcess))
+    from dyno_runtime.roles.process import Process
 
-    return uvloop.run(serve(settings))
+    return uvloop.run(serve(settings, Process))
 
 
 def _ray(settings: RayNode) -> int:

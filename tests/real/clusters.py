@@ -6,6 +6,8 @@ In: hosts. Out: arguments for dynoctl; what a running cluster answers.
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,15 @@ AGG = str(TOPOLOGIES / "hello-agg-2node.yaml")
 DISAGG = str(TOPOLOGIES / "hello-disagg-3node.yaml")
 ANSWERS_WITHIN_S = 30.0
 CONNECT_TIMEOUT_S = 2  # hosts are near; tests with dead ones need not wait longer
+
+
+def of_the_lab_page(folder: Path) -> str:
+    """The path of a file with the topology that docs/lab.md shows."""
+    page = (TOPOLOGIES.parent / "docs" / "lab.md").read_text()
+    (block,) = re.findall(r"(?m)^ {4}name: (?:.*\n {4})*.*$", page)
+    path = folder / "on-the-lab.yaml"
+    path.write_text(textwrap.dedent(block))
+    return str(path)
 
 
 def on(file: str, wheelhouse: Path, *hosts: Host) -> list[str]:

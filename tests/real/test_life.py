@@ -8,7 +8,7 @@ import pytest
 
 from dyno_node import pack
 from tests.lab.host import Host
-from tests.real.clusters import AGG, DISAGG, generate, on, pids, written
+from tests.real.clusters import AGG, generate, of_the_lab_page, on, pids, written
 from tests.real.dynoctl_runs import Dynoctl
 from tests.real.left import left
 
@@ -21,9 +21,10 @@ ROLES = {
 }
 
 
-def test_power_off_and_on(machines: Machines, dynoctl: Dynoctl, wheelhouse: Path) -> None:
+def test_power_off_and_on(machines: Machines, dynoctl: Dynoctl, wheelhouse: Path, tmp_path: Path) -> None:
+    """What the page of the lab shows, on the cluster that it shows."""
     first, second, third = machines[0], machines[1], machines[3]
-    topology = on(DISAGG, wheelhouse, first, second, third)
+    topology = on(of_the_lab_page(tmp_path), wheelhouse, first, second, third)
     dynoctl("up", *topology).ok()
     before = pids(dynoctl)
     third.poweroff()
@@ -113,7 +114,7 @@ def test_from_another_machine(machines: Machines, dynoctl: Dynoctl, wheelhouse: 
     other = Dynoctl(tmp_path / "elsewhere")
     unknown = other("status", *topology)
     assert unknown.code == 1
-    assert "only `dynoctl up` pins keys" in unknown.error[0]
+    assert "only `dynoctl up` pins keys, also with --dry-run" in unknown.error[0]
     assert unknown.error[1] == f"next: ssh -i {machines[0].key} dyn@{machines[0].address}"
     other.ssh_config.write_text(f"Host *\n UserKnownHostsFile {machines[0].known_hosts}\n")
     shown = other("status", *topology).ok()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 
 from tests.servers import Etcd, Nats
+
+Server = TypeVar("Server", Etcd, Nats)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,37 +24,32 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(scope="session")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    """A NATS with JetStream for tests that leave it running."""
-    server = Nats(tmp_path_factory.mktemp("nats"))
+def running(server: Server) -> Iterator[Server]:
+    """The server, while a test or a session has it."""
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """A NATS with JetStream for tests that leave it running."""
+    yield from running(Nats(tmp_path_factory.mktemp("nats")))
 
 
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """An etcd for tests that leave it running."""
-    server = Etcd(tmp_path_factory.mktemp("etcd"))
-    server.start()
-    yield server
-    server.kill()
+    yield from running(Etcd(tmp_path_factory.mktemp("etcd")))
 
 
 @pytest.fixture
 def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
     """A NATS for one test, which may kill it."""
-    server = Nats(tmp_path_factory.mktemp("own-nats"))
-    server.start()
-    yield server
-    server.kill()
+    yield from running(Nats(tmp_path_factory.mktemp("own-nats")))
 
 
 @pytest.fixture
 def own_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """An etcd for one test, which may kill it."""
-    server = Etcd(tmp_path_factory.mktemp("own-etcd"))
-    server.start()
-    yield server
-    server.kill()
+    yield from running(Etcd(tmp_path_factory.mktemp("own-etcd")))

@@ -172,9 +172,17 @@ def test_every_module_says_what_it_is_for() -> None:
     silent = [
         source.name
         for source in every()
-        if source.text.strip() and not (ast.get_docstring(source.tree) or source.path.name == "__init__.py")
+        if not ast.get_docstring(source.tree) and (source.text.strip() or source in product())
     ]
     assert silent == []
+
+
+def test_the_page_of_the_architecture_has_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().split("\n## Rooms\n")[1].split("\n## ")[0]
+    packages = [source.module.split(".") for source in product() if source.path.name == "__init__.py"]
+    assert {name[1] for name in packages if len(name) == 2} - set(re.findall(r"(\w+)/", page)) == set()
+    impure = {room for room in PURE if not re.search(rf"\b{room.rpartition('.')[2]}/\*", page)}
+    assert impure == set()
 
 
 def test_nothing_is_left_over() -> None:

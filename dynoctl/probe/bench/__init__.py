@@ -1,0 +1,1 @@
+"""Load that is really sent: our own generator, and the tools that are run as programs."""

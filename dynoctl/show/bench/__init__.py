@@ -1,0 +1,1 @@
+"""Results of benchmarks: tables, plots, the report."""

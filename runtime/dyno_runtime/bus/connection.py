@@ -15,19 +15,8 @@ from typing import Protocol, cast
 
 from dyno_runtime.bus.base import Serve, Sink
 from dyno_runtime.wire.codec import BadFrame, FrameTooLarge, Unframer, frame
-from dyno_runtime.wire.messages import (
-    Address,
-    Body,
-    Cancel,
-    Delta,
-    End,
-    Envelope,
-    Failure,
-    Hello,
-    Item,
-    Open,
-    Step,
-)
+from dyno_runtime.wire.envelopes import Cancel, End, Envelope, Hello, Item, Open, Step
+from dyno_runtime.wire.messages import Address, Body, Delta, Failure
 
 log = logging.getLogger("dyno.stream")
 
@@ -259,10 +248,12 @@ class Connection(asyncio.Protocol):
             for envelope in envelopes:
                 if self._closed is not None:
                     return
-                if envelope.__class__ is Step and self.greeted:
-                    self._take_step(envelope)
-                elif not self.greeted:
+                if not self.greeted:
                     self._greet(envelope)
+                elif type(envelope) is Step:
+                    self._take_step(envelope)
+                elif type(envelope) is Open:
+                    self._serve(envelope.call, envelope.body)
                 else:
                     self._take(envelope)
         except BadFrame as error:
@@ -307,8 +298,6 @@ class Connection(asyncio.Protocol):
                 sink = self._calls.pop(call, None)
                 if sink is not None:
                     sink.end(failure)
-            case Open(call, body):
-                self._serve(call, body)
             case Cancel(call):
                 reply = self._serving.pop(call, None)
                 if reply is not None:

@@ -6,6 +6,7 @@ In: a whole `Request`. Out: the bytes of its answer, whole or streamed, written 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        head = self._head(status, (*headers, (b"content-type", content_type)))
+        head = self._head(status, headers, content_type)
         sent = b"" if self.request.method == "HEAD" else body
         connection.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), sent))
         self._complete()
@@ -62,7 +63,8 @@ class Exchange:
         connection = self._connection
         if connection is not None:
             self._streaming = True
-            connection.write(self._head(status, headers) + b"transfer-encoding: chunked\r\n\r\n")
+            head = self._head(status, headers, None)
+            connection.write(head + b"transfer-encoding: chunked\r\n\r\n")
 
     def write(self, data: bytes) -> None:
         """The next piece of a streamed answer; not empty."""
@@ -89,13 +91,10 @@ class Exchange:
         """The client reads slower than we write; hold back what can wait."""
         return self._connection is not None and self._connection.paused
 
-    def _head(self, status: int, headers: tuple[Header, ...]) -> bytes:
+    def _head(self, status: int, headers: tuple[Header, ...], content_type: bytes | None) -> bytes:
         assert self._connection is not None
         self._keep_alive = self._keep_alive and not self._connection.closing
-        head = STATUS_LINES[status]
-        for header in headers:
-            head += b"%s: %s\r\n" % header
-        return head if self._keep_alive else head + b"connection: close\r\n"
+        return _spelled(status, headers, content_type, self._keep_alive)
 
     def _complete(self) -> None:
         connection, self._connection = self._connection, None
@@ -113,6 +112,16 @@ class Exchange:
 
 
 Handler = Callable[[Exchange], None]
+
+
+@lru_cache(1024)
+def _spelled(status: int, headers: tuple[Header, ...], content_type: bytes | None, keep_alive: bool) -> bytes:
+    """The head of an answer up to what depends on its body; few of them differ."""
+    if content_type is not None:
+        headers = (*headers, (b"content-type", content_type))
+    if not keep_alive:
+        headers = (*headers, (b"connection", b"close"))
+    return STATUS_LINES[status] + b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
 def error_body(message: str, kind: str, code: str) -> bytes:

@@ -67,7 +67,6 @@ class Registry:
         self._entries: dict[str, bytes] = {}
         self._units: set[tuple[str, str]] = set()  # (node, unit): what is announced as ours
         self._kick = asyncio.Event()
-        self._up_since_s: float | None = None
         self._refused_since_s: float | None = None
         self._blind: str | None = None  # why the others cannot be watched
         self.tasks: list[asyncio.Task[None]] = []
@@ -169,7 +168,6 @@ class Registry:
     def _note_up(self, *, held: bool) -> None:
         if not self.up:
             log.info("etcd is up")
-            self._up_since_s = asyncio.get_running_loop().time()
         before = (self.up, self.held, self.problem)
         self.up, self.held, self.problem = True, held, self._blind
         self._refused_since_s = None
@@ -190,7 +188,7 @@ class Registry:
             self._refused_since_s = None
         if self.up or self.problem != reason:
             log.warning("%s", reason)
-            self.up, self.problem, self._up_since_s = False, reason, None
+            self.up, self.problem = False, reason
             self._listener.changed()
 
     def _note_blind(self, reason: str | None) -> None:

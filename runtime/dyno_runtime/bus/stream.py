@@ -11,7 +11,8 @@ import logging
 from dyno_runtime.bus.base import Refused, Serve, Sink, why
 from dyno_runtime.bus.calls import LocalReply, open_local
 from dyno_runtime.bus.connection import Connection, StreamCall
-from dyno_runtime.wire.messages import Address, Body, Hello, Ping
+from dyno_runtime.wire.envelopes import Hello, Ping
+from dyno_runtime.wire.messages import Address, Body
 
 log = logging.getLogger("dyno.stream")
 

@@ -15,7 +15,7 @@ from dyno_runtime.core.kv_feed import Feed
 from dyno_runtime.core.load import LoadBook
 from dyno_runtime.core.policies import POLICIES, Choice, PolicyName, Request, View
 from dyno_runtime.core.prefix_index import MAX_BLOCKS, PrefixIndex
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.wire.kv import KvAsk, KvBatch, KvSnapshot, LoadReport
 from dyno_runtime.wire.messages import LeaseId
 

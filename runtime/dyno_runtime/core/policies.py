@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from dyno_runtime.core import routing
 from dyno_runtime.core.load import WorkerLoad
+from dyno_runtime.core.similar import most_similar
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import LeaseId
 
@@ -63,15 +63,22 @@ class View(msgspec.Struct, frozen=True, gc=False):
 class Choice(msgspec.Struct, frozen=True, gc=False):
     """The worker, why, and how many blocks of the prompt it holds.
 
-    `scores` are those of all workers in the view's order, none where the policy compares nothing. `teaches`: under
-    `similar`, this is the worker's first prompt.
+    `because` is a form for `best`, and only spelt where somebody asks for `why`. `scores` are those of all workers in
+    the view's order, none where the policy compares nothing. `teaches`: under `similar`, this is the worker's first
+    prompt.
     """
 
     worker: LeaseId
-    why: str
+    because: str
     matched: int = 0
     scores: Sequence[float] = ()
+    best: float = 0.0
     teaches: bool = False
+
+    @property
+    def why(self) -> str:
+        """A sentence for people."""
+        return self.because.format(self.best)
 
 
 Policy = Callable[[Request, View, "Random"], Choice]
@@ -92,7 +99,7 @@ def least_loaded(request: Request, view: View, rng: Random) -> Choice:
     counts = [view.loads[worker].requests for worker in view.workers]
     fewest = min(counts)
     worker = _in_turn(view, [one for one, count in zip(view.workers, counts, strict=True) if count == fewest])
-    return _choice(view, worker, f"{fewest} requests there, the fewest", counts)
+    return _choice(view, worker, "{} requests there, the fewest", counts, fewest)
 
 
 def prefix(request: Request, view: View, rng: Random) -> Choice:
@@ -101,9 +108,10 @@ def prefix(request: Request, view: View, rng: Random) -> Choice:
     longest = max(lengths)
     if longest == 0 or longest * view.block_size < PREFIX_AT_LEAST * request.tokens:
         other = least_loaded(request, view, rng)
-        return _choice(view, other.worker, f"nobody holds enough of the prompt; {other.why}", lengths)
+        because = f"nobody holds enough of the prompt; {other.because}"
+        return _choice(view, other.worker, because, lengths, other.best)
     worker = _emptiest(view, lengths, longest)
-    return _choice(view, worker, f"holds {longest} blocks of the prompt, the most", lengths)
+    return _choice(view, worker, "holds {} blocks of the prompt, the most", lengths, longest)
 
 
 def kv(request: Request, view: View, rng: Random) -> Choice:
@@ -111,7 +119,7 @@ def kv(request: Request, view: View, rng: Random) -> Choice:
     costs = costs_of(request, view)
     least = min(costs)
     worker = _emptiest(view, costs, least)
-    return _choice(view, worker, f"costs {least:.3f} s, the least", costs)
+    return _choice(view, worker, "costs {:.3f} s, the least", costs, least)
 
 
 def kv_classic(request: Request, view: View, rng: Random) -> Choice:
@@ -124,14 +132,14 @@ def kv_classic(request: Request, view: View, rng: Random) -> Choice:
         for worker, load in zip(view.workers, loads, strict=True)
     ]
     highest = max(scores)
-    return _choice(view, _emptiest(view, scores, highest), f"score {highest:.3f}, the highest", scores)
+    return _choice(view, _emptiest(view, scores, highest), "score {:.3f}, the highest", scores, highest)
 
 
 def similar(request: Request, view: View, rng: Random) -> Choice:
-    """The worker whose first prompt is the most alike; see `core.routing`."""
-    choice = routing.similar(request.prompt, view.workers, view.memory or {})
-    why = "its first prompt" if choice.teaches else "its first prompt was the most alike"
-    return Choice(choice.worker, why, view.matched.get(choice.worker, 0), teaches=choice.teaches)
+    """The worker whose first prompt is the most alike; see `core.similar`."""
+    pick = most_similar(request.prompt, view.workers, view.memory or {})
+    because = "its first prompt" if pick.teaches else "its first prompt was the most alike"
+    return Choice(pick.worker, because, view.matched.get(pick.worker, 0), teaches=pick.teaches)
 
 
 def costs_of(request: Request, view: View) -> list[float]:
@@ -154,8 +162,10 @@ def costs_of(request: Request, view: View) -> list[float]:
     ]
 
 
-def _choice(view: View, worker: LeaseId, why: str, scores: Sequence[float] = ()) -> Choice:
-    return Choice(worker, why, view.matched.get(worker, 0), scores)
+def _choice(
+    view: View, worker: LeaseId, because: str, scores: Sequence[float] = (), best: float = 0.0
+) -> Choice:
+    return Choice(worker, because, view.matched.get(worker, 0), scores, best)
 
 
 def _emptiest(view: View, scores: Sequence[float], best: float) -> LeaseId:

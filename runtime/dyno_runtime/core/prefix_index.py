@@ -151,7 +151,8 @@ class PrefixIndex:
         slot = self._slots.get(worker)
         if slot is None:
             return
-        self._make_young(blocks)
+        if len(self._sets) > self.max_blocks // 8 * 7:
+            self._make_young(blocks)
         bit, sets, pending, new, longer = self._bits[slot], self._sets, self._pending[worker], 0, False
         for block in reversed(blocks):
             holders = sets.get(block, 0)
@@ -231,11 +232,10 @@ class PrefixIndex:
 
     def _make_young(self, blocks: Sequence[BlockHash]) -> None:
         """Near the bound, what is asked for stays and what nobody asks for goes."""
-        if len(self._sets) > self.max_blocks // 8 * 7:
-            for block in reversed(blocks):
-                holders = self._sets.pop(block, None)
-                if holders is not None:
-                    self._sets[block] = holders
+        for block in reversed(blocks):
+            holders = self._sets.pop(block, None)
+            if holders is not None:
+                self._sets[block] = holders
 
     def _spell(self, bits: int, depth: int, matched: dict[LeaseId, int]) -> None:
         for slot in _slots_of(bits):

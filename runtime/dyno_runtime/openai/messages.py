@@ -28,7 +28,7 @@ def template_messages(request: ChatRequest) -> list[dict[str, Any]]:
 
 def template_tools(request: ChatRequest) -> list[dict[str, Any]] | None:
     """The tools that the model is shown; None for none."""
-    if not uses_tools(request):
+    if not request.tools or not uses_tools(request):
         return None
     tools: list[dict[str, Any]] = msgspec.to_builtins(request.tools)
     return tools
@@ -39,7 +39,9 @@ def template_variables(request: ChatRequest) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     if request.reasoning_effort is not None:
         variables["reasoning_effort"] = request.reasoning_effort
-    return {**variables, **(request.chat_template_kwargs or {})}
+    if request.chat_template_kwargs:
+        variables |= request.chat_template_kwargs
+    return variables
 
 
 def _plain(place: int, message: Message) -> dict[str, Any]:

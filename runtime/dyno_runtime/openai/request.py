@@ -180,15 +180,6 @@ def parse_completion(body: bytes) -> CompletionRequest:
     return request
 
 
-def check_tokens(request: CompletionRequest, vocab_size: int) -> None:
-    """Prompts of token ids hold only ids that the model knows. Raises ApiError (400)."""
-    for prompt in request.prompts:
-        if not isinstance(prompt, str) and max(prompt) >= vocab_size:
-            raise invalid(
-                f"'prompt' holds the token id {max(prompt)}; this model's are below {vocab_size}.", "prompt"
-            )
-
-
 def _decoded(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
     try:
         request = decoder.decode(body)

@@ -98,12 +98,13 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
             engine[name] = value
         elif value not in neutral:
             raise _unsupported(name)
-    for name, value in zip(_SWITCHES, _switches(request), strict=True):
-        if value:
-            if name not in features:
-                raise _unsupported(name)
-            engine[name] = value
-    forced = forced_calls(request) if isinstance(request, ChatRequest) else None
+    if request.ignore_eos or request.min_tokens:
+        for name, value in zip(_SWITCHES, _switches(request), strict=True):
+            if value:
+                if name not in features:
+                    raise _unsupported(name)
+                engine[name] = value
+    forced = forced_calls(request) if isinstance(request, ChatRequest) and request.tools else None
     wishes = (
         _chat_wishes(request, forced) if isinstance(request, ChatRequest) else _completion_wishes(request)
     )
@@ -111,8 +112,9 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
         if feature not in features:
             raise _no_auto() if feature == "tools" and "response_format" in features else _unsupported(param)
         engine.update(more)
-    if request.longest_answer is not None:
-        engine["max_tokens"] = request.longest_answer
+    longest = request.longest_answer
+    if longest is not None:
+        engine["max_tokens"] = longest
     return Sampling(
         engine=engine,
         choices=request.n or 1,
@@ -136,7 +138,7 @@ def _chat_wishes(request: ChatRequest, forced: Forced | None) -> list[Wish]:
         wishes.append(("logprobs", "logprobs", {"logprobs": request.top_logprobs or 0}))
     if forced is not None:
         wishes.append(("response_format", "tools", {"response_format": forced.form}))
-    elif uses_tools(request):
+    elif request.tools and uses_tools(request):
         more = {
             "tools": msgspec.to_builtins(request.tools),
             "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),

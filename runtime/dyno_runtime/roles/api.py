@@ -17,7 +17,7 @@ from dyno_runtime.bus.base import CallFailed
 from dyno_runtime.bus.exchange import Exchange
 from dyno_runtime.clock import wall_s
 from dyno_runtime.core.blocks import block_hashes
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.openai.answers import Head
 from dyno_runtime.openai.errors import ApiError, invalid, of_failure, too_long
 from dyno_runtime.openai.models import Model, model_list, one_model
@@ -38,6 +38,7 @@ from dyno_runtime.roles.preparing import prepared_elsewhere
 from dyno_runtime.roles.visit import Form, Pump, Visit, refuse
 from dyno_runtime.text.answer import Answer, Stop
 from dyno_runtime.text.load import TextModel
+from dyno_runtime.text.tokenizer import LONG_CHARS
 from dyno_runtime.wire.messages import Failure, Prompt
 from dyno_runtime.wire.sampling import Sampling
 
@@ -135,7 +136,8 @@ class Api:
             offer = self.catalog.find(request.model)
             wishes = sampling(request, offer.features)
             text = self._desk.here(offer.path)
-            if text is not None and not self._goes_out and not is_long(request):
+            brief = len(exchange.request.body) <= LONG_CHARS or not is_long(request)
+            if text is not None and brief and not self._goes_out:
                 self._open(exchange, request, wishes, offer, text, prompts_now(text, request), arrived_s)
                 return
         except ApiError as error:
@@ -213,7 +215,9 @@ class Api:
         headers = exchange.request.headers
         echo = not isinstance(request, ChatRequest) and bool(request.echo)
         choices: list[Choice] = []
+        tokens = 0
         for prompt, most in zip(made, limits, strict=True):
+            tokens += len(prompt.tokens)
             root = offer.root(request.cache_salt)
             blocks = block_hashes(prompt.tokens, offer.block_size, root)
             for number in range(wishes.choices):
@@ -238,7 +242,7 @@ class Api:
                 choice.flight = self._dispatcher.send(order, choice)
                 choices.append(choice)
         self._visits.add(visit)
-        visit.start(choices, sum(len(prompt.tokens) for prompt in made))
+        visit.start(choices, tokens)
 
     def _over(self, visit: Visit, status: int) -> None:
         self._visits.discard(visit)

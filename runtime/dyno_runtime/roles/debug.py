@@ -15,7 +15,7 @@ import msgspec
 from dyno_runtime.bus.base import CallFailed
 from dyno_runtime.bus.exchange import Exchange
 from dyno_runtime.core.blocks import block_hashes
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.openai.errors import ApiError, invalid, of_failure
 from dyno_runtime.openai.request import AnyRequest, parse_chat, parse_completion
 from dyno_runtime.roles.base import Surroundings

@@ -173,8 +173,10 @@ class Flight:
             self._fresh = False
             if not self._made:
                 self.first_s = self._tower.now_s()
-            self._tower.begun(self._order)
-            self._session = answered(self._session)
+            if body.finish is None:
+                # An answer that comes whole is never among those that run.
+                self._tower.begun(self._order)
+                self._session = answered(self._session)
         self._made += body.tokens
         sink = self._sink
         if sink is not None:

@@ -10,8 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -29,6 +27,7 @@ from dyno_runtime.roles.clearing import clear_queue
 from dyno_runtime.roles.decode import Decode
 from dyno_runtime.roles.frontend import Frontend
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
+from dyno_runtime.roles.life import Life
 from dyno_runtime.roles.live import Live
 from dyno_runtime.roles.measuring import measure_engine, measure_process
 from dyno_runtime.roles.members import Members
@@ -65,8 +64,7 @@ class Process:
         self.settings = settings
         self.lease = lease_id(secrets.randbits(62) + 1)
         self._rng = Random(self.lease)
-        self._ending = asyncio.Event()
-        self._fatal: str | None = None
+        self._life = Life(log, "draining")
         self._listening = False
         has_engine = not WITH_ENGINE.isdisjoint(settings.roles)
         # A lease is of one start of one process, so its name will do for the engine, too.
@@ -102,7 +100,7 @@ class Process:
             store=self._store,
         )
         self._standing = Standing(
-            settings.parallel, self._peers, self.lease, lost=self._fail, changed=self._changed
+            settings.parallel, self._peers, self.lease, lost=self._life.fail, changed=self._changed
         )
         self._parts: list[Part] = [PARTS[role](self._around) for role in settings.roles]
         self._health = HealthFile(Path(settings.health_path), self._look)
@@ -112,27 +110,21 @@ class Process:
         """Start, run until told to stop or unable to go on, shut down; the exit status."""
         try:
             await self._startup()
-            await self._ending.wait()
+            await self._life.ending.wait()
         except (Refused, EngineError) as error:
-            self._fail(str(error))
+            self._life.fail(str(error))
         finally:
             await self._shutdown()
-        return 0 if self._fatal is None else 1
+        return self._life.over()
 
     def stop(self) -> None:
         """Drain and end; asked twice, end without draining."""
-        if self._ending.is_set():
-            log.warning("asked to stop again: ending at once")
-            os._exit(1)
-        log.info("draining")
-        self._ending.set()
+        self._life.stop()
 
     # ---- the beats
 
     async def _startup(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        self._life.heed_signals()
         self._health.start()
         await self._metering.start()
         self._peers.on(Measure, self._metering.on_measure)
@@ -188,13 +180,12 @@ class Process:
         await self._metering.stop()
         self._listening = False
         self._health.stop()
-        log.info("ended" if self._fatal is None else f"ended: {self._fatal}")
 
     async def _drained(self) -> None:
         """Wait until nothing is in flight, at most `drain_s`; what then is left is cut."""
         deadline_s = asyncio.get_running_loop().time() + self.settings.drain_s
         while left := sum(part.in_flight for part in self._parts):
-            if self._fatal is not None or asyncio.get_running_loop().time() > deadline_s:
+            if self._life.fatal is not None or asyncio.get_running_loop().time() > deadline_s:
                 log.warning("cutting %d requests that are in flight", left)
                 return
             await asyncio.sleep(0.02)
@@ -206,17 +197,11 @@ class Process:
 
     def _check(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            if not self._ending.is_set():
-                self._fail("a part of this process was cancelled, and nobody asked for its end")
+            if not self._life.ending.is_set():
+                self._life.fail("a part of this process was cancelled, and nobody asked for its end")
         elif (error := task.exception()) is not None:
             log.error("a part of this process broke", exc_info=error)
-            self._fail(f"{type(error).__name__}: {error}")
-
-    def _fail(self, why: str) -> None:
-        if self._fatal is None:
-            self._fatal = why
-            log.error("%s", why)
-        self._ending.set()
+            self._life.fail(f"{type(error).__name__}: {error}")
 
     # ---- what can go wrong, and right
 
@@ -228,7 +213,7 @@ class Process:
             await self._engine.load()
         except EngineError as error:
             self._engine_state, self._engine_problem = "failed", str(error)
-            self._fail(f"the engine could not be loaded: {error}")
+            self._life.fail(f"the engine could not be loaded: {error}")
             return
         self._engine_state = "ready"
         self._around.engine_ready.set()
@@ -236,7 +221,7 @@ class Process:
         self._announce()
         self._changed()
         if isinstance(self._engine, Mortal):
-            self._fail(f"the engine is gone: {await self._engine.ended()}")
+            self._life.fail(f"the engine is gone: {await self._engine.ended()}")
 
     def _prepare_text(self) -> None:
         model, roles = self.settings.model, self.settings.roles
@@ -258,11 +243,11 @@ class Process:
                 await self._registry.registered.wait()
         except TimeoutError:
             reason = self._registry.problem or "etcd does not answer"
-            self._fail(f"not registered within {self.settings.start_budget_s:g} s: {reason}")
+            self._life.fail(f"not registered within {self.settings.start_budget_s:g} s: {reason}")
 
     async def _await_lost(self) -> None:
         await self._registry.lost.wait()
-        self._fail(f"the lease could not be made again: {self._registry.problem}")
+        self._life.fail(f"the lease could not be made again: {self._registry.problem}")
 
     async def _clear_queue(self) -> None:
         if any(self._uses_queue(part) for part in self._parts):
@@ -361,7 +346,7 @@ class Process:
     def _role_health(self, part: Part) -> RoleHealth:
         queue_problem = self._queue.problem if self._uses_queue(part) else None
         problems = (
-            self._fatal,
+            self._life.fatal,
             self._engine_problem,
             self._standing.problem,
             part.problem,
@@ -380,13 +365,3 @@ class Process:
 
     def _uses_queue(self, part: Part) -> bool:
         return self.settings.disagg.mode != "off" and part.name in WITH_ENGINE
-
-
-async def serve(settings: ProcessSettings, make: Callable[[ProcessSettings], Process] = Process) -> int:
-    """Run one process; the exit status."""
-    try:
-        process = make(settings)
-    except (Refused, EngineError) as error:
-        log.error("%s", error)
-        return 1
-    return await process.serve()

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 from pathlib import Path
 from random import Random
 
@@ -24,6 +23,7 @@ from dyno_runtime.engine.choose import make_rank
 from dyno_runtime.engine.rank import RankEngine
 from dyno_runtime.roles.health import EngineState, Health, HealthFile, RoleHealth
 from dyno_runtime.roles.joining import Joining
+from dyno_runtime.roles.life import Life
 from dyno_runtime.settings import ProcessSettings
 from dyno_runtime.wire.messages import Address
 from dyno_runtime.wire.names import lease_id
@@ -41,8 +41,7 @@ class RankProcess:
         assert lead is not None
         self.settings = settings
         self.lease = lease_id(secrets.randbits(62) + 1)
-        self._ending = asyncio.Event()
-        self._fatal: str | None = None
+        self._life = Life(log, "ends with its head")
         self._state: EngineState = "loading"
         self._listening = False
         self._transport = make_transport(settings, self.lease)
@@ -61,8 +60,7 @@ class RankProcess:
     async def serve(self) -> int:
         """Start, run until told to stop or unable to go on, shut down; the exit status."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        self._life.heed_signals()
         self._health.start()
         work = loop.create_task(self._run())
         asked = loop.create_task(self._asked())
@@ -75,19 +73,15 @@ class RankProcess:
                 task.cancel()
             await asyncio.gather(work, asked, return_exceptions=True)
             await self._shutdown()
-        return 0 if self._fatal is None else 1
+        return self._life.over()
 
     def stop(self) -> None:
         """End once the head has; asked twice, at once."""
-        if self._ending.is_set():
-            log.warning("asked to stop again: ending at once")
-            os._exit(1)
-        log.info("ends with its head")
-        self._ending.set()
+        self._life.stop()
 
     async def _asked(self) -> None:
         """A worker is stopped as a whole, and its head finishes what is in flight: we are needed until then."""
-        await self._ending.wait()
+        await self._life.ending.wait()
         if self._joining.formed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_s):
@@ -112,7 +106,7 @@ class RankProcess:
                 died.cancel()
                 if died.done() and not died.cancelled():
                     died.result()
-            if not self._ending.is_set():
+            if not self._life.ending.is_set():
                 raise EngineError(f"{lost.result()}; the worker starts anew as one")
         finally:
             for task in (loading, lost):
@@ -123,11 +117,10 @@ class RankProcess:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, Refused | EngineError):
-            self._fatal = str(error)
-            log.error("%s", self._fatal)
+            self._life.fail(str(error))
         else:
-            self._fatal = f"{type(error).__name__}: {error}"
             log.error("this rank broke", exc_info=error)
+            self._life.fail(f"{type(error).__name__}: {error}")
         if self._state == "loading":
             self._state = "failed"
 
@@ -139,7 +132,6 @@ class RankProcess:
             async with asyncio.timeout(CLOSE_S):
                 await self._engine.close()
         self._health.stop()
-        log.info("ended" if self._fatal is None else f"ended: {self._fatal}")
 
     def _changed(self) -> None:
         self._health.changed()
@@ -150,18 +142,8 @@ class RankProcess:
             registered=self._joining.formed,
             engine=self._state,
             lease=self.lease,
-            problem=self._fatal or self._joining.problem,
+            problem=self._life.fatal or self._joining.problem,
         )
         return Health(
             unit=self.settings.unit, pid=os.getpid(), beat_s=0.0, roles={"rank": rank}, sees={}, bus={}
         )
-
-
-async def serve(settings: ProcessSettings) -> int:
-    """Run one rank; the exit status."""
-    try:
-        process = RankProcess(settings)
-    except (Refused, EngineError) as error:
-        log.error("%s", error)
-        return 1
-    return await process.serve()

@@ -13,7 +13,7 @@ from typing import Any
 from dyno_runtime.bus.base import Reply
 from dyno_runtime.core.chooser import Chooser, Limits, Refusal
 from dyno_runtime.core.policies import Request
-from dyno_runtime.core.routing import COMPARED_CHARS
+from dyno_runtime.core.similar import COMPARED_CHARS
 from dyno_runtime.metrics import names
 from dyno_runtime.roles.base import DRAINING, Part, Surroundings
 from dyno_runtime.roles.explaining import explained
@@ -96,7 +96,7 @@ class Router(Part):
                 self._open[request.id] = (request.model, now_s + self.around.settings.request_timeout_s)
             if choice.teaches:
                 self._teach(chooser, choice.worker, request.prompt)
-        return Chosen(choice.worker, choice.matched * chooser.block_size, choice.why)
+        return Chosen(choice.worker, choice.matched * chooser.block_size)
 
     def begun(self, request: str) -> None:
         """Its first token came."""
@@ -250,14 +250,8 @@ class Router(Part):
 
 
 def _request(choose: Choose, default_model: str) -> Request:
-    return Request(
-        id=choose.request,
-        model=choose.model or default_model,
-        tokens=choose.tokens,
-        blocks=choose.blocks,
-        excluded=frozenset(choose.excluded),
-        prompt=choose.prompt,
-    )
+    model, excluded = choose.model or default_model, frozenset(choose.excluded)
+    return Request(choose.request, model, choose.tokens, choose.blocks, excluded, choose.prompt)
 
 
 class _Nowhere:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -154,12 +155,7 @@ class Visit:
     def _headers(self) -> tuple[Header, ...]:
         flight = self.choices[0].flight
         worker = None if flight is None else flight.worker
-        if worker is None:
-            return ()
-        place = (b"x-dyno-worker", worker.place.encode())
-        if self._prefill is None:
-            return (place,)
-        return place, (b"x-dyno-prefill", self._prefill.encode())
+        return () if worker is None else _where(worker.node, worker.unit, self._prefill)
 
     def _begin(self) -> None:
         self._begun = True
@@ -229,6 +225,13 @@ class Visit:
             if not self._begun:
                 self._begin()
             self._exchange.write(PING)
+
+
+@lru_cache(4096)
+def _where(node: str, unit: str, prefill: str | None) -> tuple[Header, ...]:
+    """Headers that say who answered, and who prefilled."""
+    place = (b"x-dyno-worker", f"{node}/{unit}".encode())
+    return (place,) if prefill is None else (place, (b"x-dyno-prefill", prefill.encode()))
 
 
 def refuse(exchange: Exchange, error: ApiError, headers: tuple[Header, ...] = ()) -> None:

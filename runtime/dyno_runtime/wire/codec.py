@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dyno_runtime.wire.messages import Envelope, Instance, ModelName, PrefillTask
+from dyno_runtime.wire.envelopes import Envelope
+from dyno_runtime.wire.messages import Instance, ModelName, PrefillTask
 
 VERSION = 1
 MAX_FRAME_BYTES = 16 * 1024 * 1024

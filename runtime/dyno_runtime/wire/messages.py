@@ -1,7 +1,6 @@
 """Every message that one process sends to another, and what may be said about an instance.
 
-A frame holds a list of envelopes (`Hello`, `Ping`, `Open`, `Item`, `End`, `Cancel`, `Step`); `Open` and `Item` carry
-a body, one of the messages below them. Arrays with a number as tag: field order is the format, so new fields go last
+How they travel is in `wire.envelopes`. Arrays with a number as tag: field order is the format, so new fields go last
 and have a default. `LeaseId` is the lease as 16 hex digits; it names the process that holds it.
 """
 
@@ -129,11 +128,10 @@ class Choose(Struct, frozen=True, tag=3):
 
 
 class Chosen(Struct, frozen=True, tag=4):
-    """Router to processor: the lease of the worker to use, how many tokens of the prompt it holds, and why it."""
+    """Router to processor: the lease of the worker to use, and how many tokens of the prompt it holds."""
 
     worker: LeaseId
     matched_tokens: int = 0
-    why: str = ""
 
 
 class Learned(Struct, frozen=True, tag=5):
@@ -322,61 +320,6 @@ Body = (
     | Measure
     | Measured
 )
-
-
-# ---- envelopes -----------------------------------------------------------------------------------------
-
-
-class Hello(Struct, frozen=True, tag=1):
-    """The first envelope on a connection, both ways. `stream` is where the sender listens."""
-
-    cluster: str
-    lease: LeaseId
-    stream: Address
-
-
-class Ping(Struct, frozen=True, tag=2):
-    """Nothing to say, still here."""
-
-
-class Open(Struct, frozen=True, tag=3):
-    """The dialling or the accepting side opens a call; `call` is unique among the calls of that side."""
-
-    call: int
-    body: Body
-
-
-class Item(Struct, frozen=True, tag=4):
-    """One piece of the answer to the receiver's call."""
-
-    call: int
-    body: Body
-
-
-class End(Struct, frozen=True, tag=5):
-    """The answer to the receiver's call is over; nothing follows for it."""
-
-    call: int
-    failure: Failure | None = None
-
-
-class Cancel(Struct, frozen=True, tag=6):
-    """The sender of `Open` wants no more of it; the other side forgets the call and answers nothing."""
-
-    call: int
-
-
-class Step(Struct, frozen=True, tag=7):
-    """The outputs of one engine step, or of several: `deltas[i]` answers the receiver's call `calls[i]`.
-
-    A delta with `finish` is the last of its call: no `End` follows.
-    """
-
-    calls: list[int]
-    deltas: list[Delta]
-
-
-Envelope = Hello | Ping | Open | Item | End | Cancel | Step
 
 
 # ---- the prefill queue ---------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from dynoctl.errors import DynoctlError, NotReady, Unreachable
 from dynoctl.plan.observed import RoleHealth
 from dynoctl.plan.results import RoleState, Rung
 from dynoctl.plan.steps import UnitSpec
-from dynoctl.probe.ready import Board, climb, seen_in
+from dynoctl.plan.unit_seen import read_view
+from dynoctl.probe.ready import Board, climb
 
 Views = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], dict[str, Any]]
 
@@ -179,7 +180,7 @@ def test_bad_news_of_one_node_does_not_wait_for_another() -> None:
 
 
 def test_a_view_is_the_same_value_as_a_look() -> None:
-    seen = seen_in(view(restarts=2, exit={"code": 1}, problem="p"))
+    seen = read_view(view(restarts=2, exit={"code": 1}))
     assert (seen.name, seen.digest, seen.phase, seen.alive, seen.supervised) == (
         "decode-0",
         "d",
@@ -187,20 +188,24 @@ def test_a_view_is_the_same_value_as_a_look() -> None:
         True,
         True,
     )
-    assert (seen.pid, seen.restarts, seen.exit, seen.problem) == (7, 2, {"code": 1}, "p")
+    assert (seen.pid, seen.restarts, seen.exit) == (7, 2, {"code": 1})
     assert seen.roles == {"decode": RoleHealth(True, True, "ready", None)}
-    assert (seen.sees, seen.bus) == ({"decode": 2}, {"etcd": "up"})
+    assert seen.sees == {"decode": 2}
     assert seen.responding
 
 
 @pytest.mark.parametrize(("responding", "is_responding"), [(True, True), (False, False), (None, False)])
 def test_responding(responding: bool | None, is_responding: bool) -> None:
-    assert seen_in(view(responding=responding)).responding is is_responding
+    assert read_view(view(responding=responding)).responding is is_responding
 
 
-def test_a_unit_that_never_ran() -> None:
-    seen = seen_in({"unit": "decode-0", "phase": "none", "pid": None, "health": None, "listening": {}})
-    assert (seen.alive, seen.phase, seen.roles, seen.beat_age_s) == (False, "none", {}, None)
+@pytest.mark.parametrize(
+    ("phase", "seen_as"),
+    [("none", "unknown"), ("unreadable", "unknown"), ("gone", "dead"), ("failed", "failed")],
+)
+def test_a_unit_that_does_not_run_has_the_phase_that_a_look_gives_it(phase: str, seen_as: str) -> None:
+    seen = read_view({"unit": "decode-0", "phase": phase, "pid": None, "health": None, "listening": {}})
+    assert (seen.alive, seen.phase, seen.roles, seen.beat_age_s) == (False, seen_as, {}, None)
 
 
 def test_a_board_tells_changes_alone_and_only_of_its_own_units() -> None:

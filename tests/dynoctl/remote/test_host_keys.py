@@ -136,7 +136,8 @@ class TestVerify:
         with pytest.raises(HostKeyUnknown) as caught:
             HostKeys(tmp_path / "known_hosts", pin=False).verify(target(), ONE)
         assert caught.value.message == (
-            f"n1: the host key of gpu1:22 is not known yet ({ONE}), and only `dynoctl up` pins keys"
+            f"n1: the host key of gpu1:22 is not known yet ({ONE}), "
+            "and only `dynoctl up` pins keys, also with --dry-run"
         )
         assert caught.value.next == "ssh me@gpu1"
 

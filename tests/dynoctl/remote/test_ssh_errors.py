@@ -335,7 +335,7 @@ class TestHostKeys:
         assert isinstance(error, HostKeyUnknown)
         assert error.message == (
             f"n1: the host key of 127.0.0.1:{server.port} is not known yet "
-            f"(ED25519 {fingerprint(server.public)}), and only `dynoctl up` pins keys"
+            f"(ED25519 {fingerprint(server.public)}), and only `dynoctl up` pins keys, also with --dry-run"
         )
         assert not reach.known_hosts.exists()
 

@@ -33,7 +33,8 @@ def test_a_busy_minute():
         "last minute    12.3 requests/s, 1,530 tokens/s, 3 in flight",
         "times          first token 41 ms p50, 123 ms p99; between tokens 8.1 ms p50, 15 ms p99; "
         "queue 0.40 ms p50, 2.0 ms p99",
-        "KV cache       34% in use, 61% of prompt tokens were cached, 50% of prefills were remote, prefill queue 1",
+        "KV cache       34% in use, 61% of prompt tokens were cached",
+        "prefill        50% were remote, 1 in the queue",
         "trouble        5 rejected (no_worker 1, overloaded 4), 1 retried at another worker, "
         "2 went on at another worker",
     ]
@@ -44,8 +45,11 @@ def test_a_cluster_that_was_just_started():
 
 
 def test_an_engine_without_times_of_tokens():
-    found = Figures(60.0, 3, 1.0, 0.0, 0, request=Spread(0.003, 1.5, 60))
-    assert list(figures_lines(found))[1] == "times          answer 3.0 ms p50, 1.5 s p99"
+    found = Figures(60.0, 3, 1.0, 0.0, 0, request=Spread(0.003, 1.5, 60), remote_prefill_share=1.0)
+    assert list(figures_lines(found))[1:] == [
+        "times          answer 3.0 ms p50, 1.5 s p99",
+        "prefill        100% were remote",
+    ]
 
 
 def wish(now: int, wish: int, why: str) -> dict[str, object]:

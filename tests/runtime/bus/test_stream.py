@@ -13,7 +13,8 @@ from dyno_runtime.bus.base import Reply
 from dyno_runtime.bus.peers import Peers
 from dyno_runtime.bus.stream import StreamTransport
 from dyno_runtime.wire.codec import frame
-from dyno_runtime.wire.messages import Address, Ask, Body, Envelope, Hello, Open, Text
+from dyno_runtime.wire.envelopes import Envelope, Hello, Open
+from dyno_runtime.wire.messages import Address, Ask, Body, Text
 from tests.runtime.bus.test_transport_contract import ASK, Collect, serve_pieces, stream_world, within
 from tests.servers import free_port
 

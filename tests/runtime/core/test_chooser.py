@@ -267,7 +267,8 @@ def test_explaining_tells_how_everyone_stands_and_leaves_no_trace():
     mind.report("e", LoadReport(0, 5, 30, 10, 100), 0.5)
     before = (mind._turn, mind._rng.getstate(), len(mind.loads), len(mind.index), dict(mind.index.held))
     choice, standings = mind.explain(request([1, 2]))
-    assert choice == Choice("a", "score 0.750, the highest", 2, [0.75, 0.0])
+    assert choice == Choice("a", "score {:.3f}, the highest", 2, [0.75, 0.0], 0.75)
+    assert choice.why == "score 0.750, the highest"
     assert standings == [
         Standing("a", 2, 4, 2, 1, 30, 0.25, score=0.75),
         Standing("b", 0, 0, 0, 0, 0, 0.0, score=0.0),

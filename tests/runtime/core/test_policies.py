@@ -79,19 +79,19 @@ def test_random_is_drawn_from_the_generator():
 
 def test_least_loaded_counts_waiting_and_running():
     seen = view(a=(9, load(3, 1)), b=(0, load(2, 1)), c=(0, load(0, 5)))
-    assert choose("least_loaded", seen) == Choice("b", "3 requests there, the fewest", 0, [4, 3, 5])
+    assert choose("least_loaded", seen) == Choice("b", "{} requests there, the fewest", 0, [4, 3, 5], 3)
 
 
 def test_prefix_takes_the_longest_whatever_the_load():
     seen = view(a=(5, load(50, 50, 9999)), b=(4, load()))
-    assert choose("prefix", seen) == Choice("a", "holds 5 blocks of the prompt, the most", 5, [5, 4])
+    assert choose("prefix", seen) == Choice("a", "holds {} blocks of the prompt, the most", 5, [5, 4], 5)
 
 
 def test_prefix_does_not_crowd_one_worker_for_a_system_prompt():
     seen = view(a=(2, load(5)), b=(0, load(1)))
-    assert choose("prefix", seen) == Choice(
-        "b", "nobody holds enough of the prompt; 1 requests there, the fewest", 0, [2, 0]
-    )
+    choice = choose("prefix", seen)
+    assert (choice.worker, choice.scores) == ("b", [2, 0])
+    assert choice.why == "nobody holds enough of the prompt; 1 requests there, the fewest"
 
 
 def test_prefix_prefers_the_emptier_of_equals():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dyno_runtime.openai.messages import template_variables
-from dyno_runtime.openai.request import check_tokens, parse_chat, parse_completion
+from dyno_runtime.openai.request import parse_chat, parse_completion
 from dyno_runtime.openai.sampling import FEATURES, sampling
 from tests.runtime.openai.bodies import TOOL, USER, chat, completion, nested, refusal
 
@@ -380,11 +380,3 @@ def test_prompts(prompt, prompts):
 )
 def test_completions_that_are_refused(body, message, param, code):
     assert refusal(parse_completion, body) == (message, param, code)
-
-
-def test_token_ids_that_the_model_does_not_know():
-    for prompt in ("text", [0, 9], [[9], [1, 2]]):
-        check_tokens(parse_completion(completion(prompt=prompt)), 10)
-    request = parse_completion(completion(prompt=[[9], [1, 10]]))
-    said = "'prompt' holds the token id 10; this model's are below 10."
-    assert refusal(lambda _: check_tokens(request, 10), b"") == (said, "prompt", "invalid_value")

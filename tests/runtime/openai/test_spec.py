@@ -54,7 +54,9 @@ VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-5, 300),
-    st.floats(-3, 3),
+    st.floats(-3, 3).filter(
+        lambda value: not value.is_integer()
+    ),  # 1.0 is an integer to JSON Schema, not to us
     st.sampled_from(
         ["", "a", "auto", "text", {"1": 5}, {"x": 5}, {"type": "text"}, [], ["a"], [1, 2], [[1]], [[]]]
     ),

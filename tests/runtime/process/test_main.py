@@ -119,7 +119,7 @@ async def test_a_part_that_is_cancelled_unasked_ends_the_process(tmp_path: Path)
         process._spawn(cancelled())
         await asyncio.wait(process._tasks)
         await asyncio.sleep(0)
-        assert (process._fatal, process._ending.is_set()) == (fatal, True)
+        assert (process._life.fatal, process._life.ending.is_set()) == (fatal, True)
 
 
 def test_purge_without_servers_is_bounded_and_says_what_is_away(tmp_path: Path):

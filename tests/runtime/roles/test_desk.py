@@ -41,3 +41,16 @@ async def test_what_may_fit_is_encoded() -> None:
     request = parse_completion(json.dumps({"model": "m", "prompt": "x" * 8999}).encode())
     (prompt,) = await prompts(load(None), request, 9000)
     assert len(prompt.tokens) == 8999
+
+
+async def test_token_ids_are_those_of_the_model() -> None:
+    size = load(None).tokenizer.vocab_size
+    for last in (size - 1, size):
+        request = parse_completion(json.dumps({"model": "m", "prompt": [[0], [1, last]]}).encode())
+        if last < size:
+            assert [prompt.tokens for prompt in await prompts(load(None), request, 9000)] == [[0], [1, last]]
+            continue
+        with pytest.raises(ApiError) as caught:
+            await prompts(load(None), request, 9000)
+        assert (caught.value.status, caught.value.param) == (400, "prompt")
+        assert caught.value.message == f"'prompt' has the token {size}; this model's are below {size}."

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,12 @@ def test_a_worker_may_serve_both_roles(mocks: Cluster):
     assert {one.json["usage"]["completion_tokens"] for one in told} == {9}
 
 
+def _is_helped(url: str, worker: str) -> bool:
+    """Whether the worker has a prompt prefilled elsewhere."""
+    there = {"x-dyno-prefill": "remote", "x-dyno-target": worker}
+    return chat(url, "hi", max_tokens=1, headers=there).headers["x-dyno-prefill"] != "local"
+
+
 def test_prompts_that_grow_are_prefilled_by_prefill_workers_and_decoded_by_the_others(mocks: Cluster):
     """The reference's disaggregated case: each prompt is the one before and more."""
     mocks.disagg = Disagg(mode="always")
@@ -139,7 +146,9 @@ def test_prompts_that_grow_are_prefilled_by_prefill_workers_and_decoded_by_the_o
         mocks.add(node, "decode")
         mocks.add(node, "prefill")
     mocks.ready()
-    chat(front.url, "hi", max_tokens=1, headers={"x-dyno-prefill": "remote"})
+    for worker in ("node1/decode-0", "node2/decode-1"):
+        # It prefills by itself until it has seen a prefill worker.
+        wait_for(partial(_is_helped, front.url, worker), f"{worker} has its prompt prefilled elsewhere")
     told = [chat(front.url, "a few words more " * 8 * turn, max_tokens=5) for turn in range(1, 5)]
     assert {one.headers["x-dyno-worker"] for one in told} <= {"node1/decode-0", "node2/decode-1"}
     prefilled = {one.headers["x-dyno-prefill"] for one in told}

@@ -9,21 +9,8 @@ from hypothesis import strategies as st
 
 from dyno_runtime.wire import codec
 from dyno_runtime.wire.codec import BadFrame, FrameTooLarge, Unframer, frame
-from dyno_runtime.wire.messages import (
-    Address,
-    Cancel,
-    Delta,
-    End,
-    Failure,
-    Generate,
-    Hello,
-    Instance,
-    Item,
-    Open,
-    Ping,
-    PrefillTask,
-    Text,
-)
+from dyno_runtime.wire.envelopes import Cancel, End, Hello, Item, Open, Ping
+from dyno_runtime.wire.messages import Address, Delta, Failure, Generate, Instance, PrefillTask, Text
 
 ENVELOPES = [
     Hello("hello", "00000000000000ff", Address("10.0.0.1", 7300)),

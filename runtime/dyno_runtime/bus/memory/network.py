@@ -14,7 +14,8 @@ from random import Random
 from dyno_runtime.bus.base import Refused, Serve, Sink
 from dyno_runtime.bus.calls import LocalReply, open_local
 from dyno_runtime.wire.codec import FrameTooLarge, Unframer, frame
-from dyno_runtime.wire.messages import Address, Body, Delta, Failure, Open
+from dyno_runtime.wire.envelopes import Open
+from dyno_runtime.wire.messages import Address, Body, Delta, Failure
 
 SILENT_S = 10.0
 

@@ -19,6 +19,7 @@ from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import Token
 
 _LENGTH_BYTES = 4
+_SHORT_TOKENS = 256
 _U64 = 2**64 - 1
 # How often each letter comes among 256.
 _LETTERS = {
@@ -76,16 +77,19 @@ def answer(args: MockArgs, words: Words, job: Job, parent: BlockHash, tail: list
     sampling, begun = job.sampling, job.answered
     seed = args.seed if sampling.seed is None else sampling.seed
     key = shake_128(pack("<QQ", parent, seed & _U64) + _bytes_of(tail))
-    if sampling.max_tokens is not None:
-        most = min(most, sampling.max_tokens)
+    if sampling.max_tokens is not None and sampling.max_tokens < most:
+        most = sampling.max_tokens
     count, finish = most, "length"
+    # The beginning of a digest does not depend on its length: one is enough where all that may be needed is short.
+    said = key.digest(_LENGTH_BYTES + (begun + most if begun + most <= _SHORT_TOKENS else 0))
     if not sampling.ignore_eos:
         span = args.longest_answer - args.shortest_answer + 1
-        drawn = int.from_bytes(key.digest(_LENGTH_BYTES), "little") % span
+        drawn = int.from_bytes(said[:_LENGTH_BYTES], "little") % span
         until_eos = max(args.shortest_answer + drawn - begun, sampling.min_tokens, 0)
         if until_eos <= most:
             count, finish = until_eos, "stop"
-    chosen = key.digest(_LENGTH_BYTES + begun + count)[_LENGTH_BYTES + begun :]
+    end = _LENGTH_BYTES + begun + count
+    chosen = (said if len(said) >= end else key.digest(end))[_LENGTH_BYTES + begun : end]
     tokens = words.spell(chosen)
     if sampling.stop_token_ids:
         stops = frozenset(sampling.stop_token_ids)

@@ -29,7 +29,7 @@ from dyno_runtime.engine.base import (
 )
 from dyno_runtime.engine.mock.args import Faults
 from dyno_runtime.engine.mock.scheduler import Scheduler, Step
-from dyno_runtime.engine.mock.sequence import Phase, Sequence
+from dyno_runtime.engine.mock.sequence import Sequence
 from dyno_runtime.wire.kv import BlockHash
 
 log = logging.getLogger("dyno.mock")
@@ -310,7 +310,7 @@ class Machine:
         self._timers.call_at(self._link_free_s, self._arrive, sequence, done, sent_bytes)
 
     def _arrive(self, sequence: Sequence, done: Done, sent_bytes: int) -> None:
-        if sequence.phase is not Phase.HOLDING:
+        if sequence.phase != "holding":
             return
         if self.faults.hang:
             self._stuck.append((sequence, done, sent_bytes))
@@ -331,7 +331,7 @@ class Machine:
             raise BadJob(f"the KV that came for job {job.id} is not that of its prompt")
 
     def _expire(self, sequence: Sequence) -> None:
-        if sequence.phase is Phase.RESERVED:
+        if sequence.phase == "reserved":
             log.warning("job %s: its blocks were set aside for too long", sequence.job.id)
             self.abort(sequence.job.id)
 

@@ -15,7 +15,7 @@ from dyno_runtime.engine.base import BadJob, EngineError, HashBlocks, Job, Outpu
 from dyno_runtime.engine.mock.answer import Answer, Words, answer
 from dyno_runtime.engine.mock.args import MockArgs
 from dyno_runtime.engine.mock.cache import KvCache
-from dyno_runtime.engine.mock.sequence import Phase, Sequence
+from dyno_runtime.engine.mock.sequence import Sequence
 from dyno_runtime.wire.kv import BlockHash
 
 Queue = OrderedDict[Sequence, None]
@@ -62,7 +62,7 @@ class Scheduler:
     def submit(self, job: Job, *, for_other: bool = False) -> Sequence:
         """Take a job, new or reserved before. Raises BadJob, Overloaded, EngineError."""
         sequence = self._sequences.get((job.id, for_other))
-        if sequence is not None and sequence.phase is Phase.RESERVED:
+        if sequence is not None and sequence.phase == "reserved":
             return self._resume(sequence, job)
         if len(self._waiting) + len(self._ready) >= self.args.max_waiting:
             raise Overloaded(f"{self.args.max_waiting} requests are waiting in the engine")
@@ -76,7 +76,7 @@ class Scheduler:
         if not self._claim(sequence):
             self._forget(sequence)
             return None
-        sequence.phase = Phase.RESERVED
+        sequence.phase = "reserved"
         return sequence
 
     def find(self, job_id: str, *, for_other: bool = False) -> Sequence | None:
@@ -139,7 +139,7 @@ class Scheduler:
         """The KV has come, or will not come."""
         if job.tokens != sequence.job.tokens or job.salt != sequence.job.salt:
             raise BadJob(f"job {job.id} is not the one that blocks were set aside for")
-        sequence.job, sequence.phase = job, Phase.WAITING
+        sequence.job, sequence.phase = job, "waiting"
         if job.kv is not None:
             # All but the last token: the first token of the answer is made from that one, here.
             brought = max(sequence.target - 1 - sequence.computed, 0)
@@ -150,14 +150,15 @@ class Scheduler:
 
     def _forget(self, sequence: Sequence) -> None:
         self._sequences.pop((sequence.job.id, sequence.for_other), None)
-        sequence.phase = Phase.ENDED
+        sequence.phase = "ended"
 
     def _leave(self, sequence: Sequence) -> None:
         """Out of the collections of its phase."""
-        if sequence.phase is Phase.WAITING:
+        phase = sequence.phase
+        if phase == "waiting":
             self._waiting.pop(sequence, None)
             self._ready.pop(sequence, None)
-        elif sequence.phase in (Phase.PREFILL, Phase.DECODE):
+        elif phase == "decode" or phase == "prefill":
             del self._active[sequence]
             self._prefill.pop(sequence, None)
             if self._decode.pop(sequence, None) is not None:
@@ -204,7 +205,7 @@ class Scheduler:
             del self._waiting[sequence]
         else:
             return None
-        sequence.phase = Phase.PREFILL
+        sequence.phase = "prefill"
         self._active[sequence] = None
         self._prefill[sequence] = None
         return sequence
@@ -252,7 +253,7 @@ class Scheduler:
         sequence.blocks, sequence.computed = [], 0
         sequence.made, sequence.stretch = made, 0
         sequence.target = len(sequence.job.tokens) + made
-        sequence.phase = Phase.WAITING
+        sequence.phase = "waiting"
         self._waiting[sequence] = None
         self._waiting.move_to_end(sequence, last=False)
 
@@ -299,7 +300,7 @@ class Scheduler:
             return
         if sequence.for_other:
             del self._active[sequence]
-            sequence.phase = Phase.HOLDING
+            sequence.phase = "holding"
             self._prefilled.append(sequence)
             return
         if sequence.answer is None:
@@ -310,7 +311,7 @@ class Scheduler:
         if sequence.made == len(sequence.answer.tokens):
             self.end(sequence)
             return
-        sequence.phase = Phase.DECODE
+        sequence.phase = "decode"
         self._decode[sequence] = iter(())
         self._context += len(sequence.job.tokens) + sequence.made
         self._due.append(sequence)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -12,16 +12,10 @@ from dyno_runtime.engine.mock.answer import Answer, Words
 from dyno_runtime.wire.kv import BlockHash
 from dyno_runtime.wire.messages import Token
 
-
-class Phase(enum.Enum):
-    """Where a sequence is; each stands in the scheduler's collection of that name, ENDED in none."""
-
-    RESERVED = enum.auto()  # has blocks, waits for the KV of a prefill worker
-    WAITING = enum.auto()  # has no blocks, unless it was RESERVED before
-    PREFILL = enum.auto()
-    DECODE = enum.auto()
-    HOLDING = enum.auto()  # prefilled for somebody else, until that has it
-    ENDED = enum.auto()
+# Where a sequence is; each stands in the scheduler's collection of that name, an ended one in none. A reserved one
+# has blocks and waits for the KV of a prefill worker; a waiting one has none, unless it was reserved before; one that
+# was prefilled for somebody else holds them until that has it.
+Phase = Literal["reserved", "waiting", "prefill", "decode", "holding", "ended"]
 
 
 class Sequence:
@@ -54,7 +48,7 @@ class Sequence:
         self.for_other = for_other
         self.doomed = False
         self.silent = False
-        self.phase = Phase.WAITING
+        self.phase: Phase = "waiting"
         self.hashes = hashes  # of the blocks that are full, or will be once they are computed
         self.blocks: list[int] = []
         self.cached: int | None = None  # what the first admission found; told with the first output
