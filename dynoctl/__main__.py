@@ -57,11 +57,12 @@ def run(argv: list[str]) -> int:
 def _tell(error: DynoctlError, *, as_json: bool) -> None:
     """The error for people on standard error, and for programs that asked for JSON on standard output."""
     from dynoctl.show import json
-    from dynoctl.show.terminal import Terminal
+    from dynoctl.show.terminal import NobodyReads, Terminal
 
     Terminal().error(error)
     if as_json:
-        Terminal().result(json.document(json.error(error)))
+        with contextlib.suppress(NobodyReads):
+            Terminal().result(json.document(json.error(error)))
 
 
 def _unexpected(error: Exception, *, debug: bool, as_json: bool) -> int:

@@ -20,12 +20,15 @@ REQUIREMENT = "aiperf==0.13.0"
 SUMMARY = "profile_export_aiperf.json"
 REQUESTS = "profile_export.jsonl"
 GOODPUT = {"ttft_ms": "time_to_first_token", "itl_ms": "inter_token_latency", "latency_ms": "request_latency"}
+COUNT = "output_sequence_length"
+PER_USER = "output_token_throughput_per_user"
+NO_COUNT = "the stream ended before the server told how many tokens it was"
 SPREADS = {
     "ttft_ms": "time_to_first_token",
     "itl_ms": "inter_token_latency",
     "latency_ms": "request_latency",
     "input_tokens": "input_sequence_length",
-    "output_tokens": "output_sequence_length",
+    "output_tokens": COUNT,
 }
 
 
@@ -134,25 +137,34 @@ def parse(requests: str, summary: str | None, load: Load, gpus: int) -> Parsed:
     if summary is None:
         if any(one.error is None for one in samples):
             raise ValueError(f"there is no {SUMMARY} beside it")
-    else:
+    elif NO_COUNT not in own.errors:  # which it takes for answers as good as others
         own = told(json.loads(summary), own, gpus)
-    errors = [_error(line["error"]) for line in warm if line.get("error")]
+    errors = [error for line in warm if (error := _error(line)) is not None]
     return Parsed(samples, own, (start_ns, end_ns), errors)
 
 
 def told(values: dict[str, Any], own: Metrics, gpus: int) -> Metrics:
     """What the tool itself says, where it says it. Raises KeyError, TypeError."""
-    spreads = {name: _spread(values[word]) for name, word in SPREADS.items()}
+    # It writes nothing of what no request had: gaps of answers of one token, a speed where all came at one moment.
+    had = {name: word for name, word in SPREADS.items() if word in values or getattr(own, name) is not None}
+    spreads = {name: _spread(values[word]) for name, word in had.items()}
+    per_user = own.output_tokens_per_s_per_user
+    if per_user is not None or PER_USER in values:
+        per_user = float(values[PER_USER]["avg"])
     tokens_per_s = float(values["output_token_throughput"]["avg"])
-    good = values.get("goodput", values.get("request_goodput"))
+    requests_per_s = float(values["request_throughput"]["avg"])
+    # What genai-perf says of goodput is wrong where an answer came in one piece: it takes gaps of others for its own.
+    good = own.good_requests_per_s
+    if good is not None and own.requests_per_s:
+        good *= requests_per_s / own.requests_per_s
     return msgspec.structs.replace(
         own,
         **spreads,
-        requests_per_s=float(values["request_throughput"]["avg"]),
+        requests_per_s=requests_per_s,
         output_tokens_per_s=tokens_per_s,
-        output_tokens_per_s_per_user=float(values["output_token_throughput_per_user"]["avg"]),
+        output_tokens_per_s_per_user=per_user,
         output_tokens_per_s_per_gpu=tokens_per_s / gpus if gpus else None,
-        good_requests_per_s=own.good_requests_per_s if good is None else float(good["avg"]),
+        good_requests_per_s=good,
     )
 
 
@@ -164,26 +176,33 @@ def _sample(line: dict[str, Any], start_ns: int, asked: int | None) -> Sample:
     metadata, found = line["metadata"], line["metrics"]
     began_ns, ended_ns = int(metadata["request_start_ns"]), int(metadata["request_end_ns"])
     start_s = (began_ns - start_ns) / 1e9
-    if line.get("error"):
-        return Sample(start_s, (ended_ns - began_ns) / 1e9, error=_error(line["error"]))
+    error = _error(line)
+    if error is not None:
+        return Sample(start_s, (ended_ns - began_ns) / 1e9, error=error)
 
     def value(name: str) -> Any:
         return found[name]["value"] if name in found else None
 
     first_ms = value("time_to_first_token")
+    tokens, off_percent = value(COUNT) or 0, value("osl_mismatch_diff_pct")
+    if asked is None and tokens and off_percent is not None:
+        asked = round(tokens / (1 + off_percent / 100))
     return Sample(
         start_s,
         float(found["request_latency"]["value"]) / 1e3,
         None if first_ms is None else float(first_ms) / 1e3,
         value("input_sequence_length"),
-        value("output_sequence_length") or 0,
+        tokens,
         value("usage_prompt_cache_read_tokens"),
         asked,
     )
 
 
-def _error(found: dict[str, Any]) -> str:
-    """`status 404: the server's own words`."""
+def _error(line: dict[str, Any]) -> str | None:
+    """`status 404: the server's own words`; None where there is nothing wrong with a request."""
+    found = line.get("error")
+    if not found:
+        return None if COUNT in line["metrics"] else NO_COUNT
     said = str(found.get("message") or found.get("type"))
     try:
         said = str(json.loads(said)["error"]["message"])
@@ -192,6 +211,7 @@ def _error(found: dict[str, Any]) -> str:
     return f"status {found['code']}: {said}" if found.get("code") else said
 
 
-def done(lines: Iterable[str]) -> int:
-    """How many measured requests are in a file that is still being written."""
-    return sum('"benchmark_phase":"profiling"' in line for line in lines)
+def done(lines: Iterable[str]) -> tuple[int, int]:
+    """How many requests of the warm-up and how many measured ones are in a file that is still being written."""
+    phases = [line.partition('"benchmark_phase":"')[2].partition('"')[0] for line in lines]
+    return phases.count("warmup"), phases.count("profiling")

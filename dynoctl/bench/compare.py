@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, variance
 
-from dynoctl.bench.record import Point, Record
+from dynoctl.bench.record import BYTES, Point, Record
 from dynoctl.errors import DynoctlError
 
 # Two-sided 95 % of Student's t, by degrees of freedom.
@@ -19,7 +19,7 @@ _T95 = (
     12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-_T95_MANY = 1.98
+_Z95 = 1.959964  # of the normal distribution, which t becomes
 HIGHER_IS_BETTER = {
     "requests_per_s": True,
     "output_tokens_per_s": True,
@@ -63,6 +63,13 @@ def comparable(records: Sequence[Record], *, allow_invalid: bool) -> None:
                 f"{first.id} was measured by {first.tool.name} and {other.id} by {other.tool.name}: "
                 "tools send and count in ways of their own, so their figures cannot be compared",
                 next=f"measure again with one of them: dynoctl bench --tool {first.tool.name}",
+            )
+        if (other.tokenizer == BYTES) != (first.tokenizer == BYTES):
+            bytes_, tokens = (first, other) if first.tokenizer == BYTES else (other, first)
+            raise DynoctlError(
+                f"a token of {bytes_.id} is a byte, and one of {tokens.id} is a token of {tokens.tokenizer}: "
+                "their prompts are not equally long, so their figures cannot be compared",
+                next=f"measure again with one of them: dynoctl bench --tokenizer {tokens.tokenizer}",
             )
     for record in records:
         if not record.valid and not allow_invalid:
@@ -122,5 +129,13 @@ def margin_of(before: Sequence[float], after: Sequence[float]) -> float | None:
     if error == 0:
         return 0.0
     freedom = error**2 / (one**2 / (len(before) - 1) + other**2 / (len(after) - 1))
-    place = int(freedom) - 1
-    return (_T95[max(place, 0)] if place < len(_T95) else _T95_MANY) * sqrt(error)
+    return t95(freedom) * sqrt(error)
+
+
+def t95(freedom: float) -> float:
+    """For so many degrees of freedom: the table's, and beyond it the beginning of its series in 1/freedom."""
+    place = max(int(freedom), 1) - 1
+    if place < len(_T95):
+        return _T95[place]
+    z = _Z95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

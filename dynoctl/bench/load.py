@@ -46,11 +46,6 @@ class Load:
     slo: Slo = NO_SLO
 
     @property
-    def asks_for_hits(self) -> bool:
-        """Whether prompts begin alike on purpose."""
-        return self.turns > 1 or self.prefix_tokens > 0 or self.trace is not None
-
-    @property
     def exact_output(self) -> bool:
         """Whether every answer must have the same length."""
         return self.trace is None and self.output_stddev == 0

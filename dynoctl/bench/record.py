@@ -12,9 +12,11 @@ import msgspec
 
 from dynoctl.bench.load import Load
 from dynoctl.bench.samples import Metrics
+from dynoctl.bench.secrets import Secrets
 from dynoctl.errors import DynoctlError
 
 SCHEMA = 1
+BYTES = "bytes"  # what stands for the tokenizer where a token is a byte
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,17 +100,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     points: list[Point]
     tokenizer: str = ""
     interrupted: bool = False
+    problem: str | None = None  # why not all of it was measured
     schema: int = SCHEMA
 
     @property
     def valid(self) -> bool:
         """Whether all of it can be believed."""
-        return bool(self.points) and not self.interrupted and all(point.valid for point in self.points)
+        whole = bool(self.points) and not self.interrupted and self.problem is None
+        return whole and all(point.valid for point in self.points)
 
     @property
     def reasons(self) -> list[str]:
         """Everything that speaks against it, each with its point."""
         found = ["it was interrupted"] if self.interrupted else []
+        found += [self.problem] if self.problem is not None else []
         several = len(self.points) > 1
         for point in self.points:
             found += [f"{point.load.label}: {why}" if several else why for why in point.reasons]
@@ -124,6 +129,23 @@ def plain(record: Record) -> dict[str, Any]:
     """As JSON values, with the verdict that follows from the points."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     return {"schema": record.schema, "valid": record.valid, "reasons": record.reasons, **values}
+
+
+def masked(record: Record, secrets: Secrets) -> Record:
+    """The same without any of these secrets, wherever they stand."""
+    if not secrets.values:
+        return record
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return secrets.masked(value)
+        if isinstance(value, list):
+            return [clean(one) for one in value]
+        if isinstance(value, dict):
+            return {clean(name): clean(one) for name, one in value.items()}
+        return value
+
+    return msgspec.convert(clean(msgspec.to_builtins(record)), Record)
 
 
 def load(content: bytes, name: str) -> Record:

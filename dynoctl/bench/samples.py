@@ -1,7 +1,8 @@
 """What was measured of each request, and what all of them come to.
 
 In: samples. Out: `Metrics`. Times between tokens are those of a request: from its first token to its end, divided by
-the tokens after the first one, as genai-perf and aiperf define them.
+the tokens after the first one, as genai-perf and aiperf define them. What a user gets is, as their metric
+`output_token_throughput_per_user` has it, 1/ITL of a request, the mean of all: without the wait for the first token.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def metrics(samples: Sequence[Sample], duration_s: float, slo: Slo, gpus: int) -
     per_s = 1 / duration_s if duration_s > 0 else 0.0
     cached = [one.cached_tokens for one in good if one.cached_tokens is not None]
     prompt_tokens = sum(one.input_tokens or 0 for one in good)
-    per_user = [one.output_tokens / one.latency_s for one in good if one.output_tokens and one.latency_s > 0]
+    per_user = [1 / one.itl_s for one in good if one.itl_s]
     return Metrics(
         requests=len(good),
         errors=dict(Counter(one.error for one in samples if one.error is not None).most_common()),

@@ -62,8 +62,6 @@ def _tokens(found: Evidence) -> Iterator[str]:
     empty = sum(not one.output_tokens for one in good)
     if empty:
         yield f"{empty} of {len(good)} answers had no token"
-    if not found.load.exact_output:
-        return
     slack = 0.0 if found.exact else TEXT_SLACK
     wrong = [
         one
@@ -91,16 +89,19 @@ def _client(cpu: float | None) -> Iterator[str]:
 
 
 def _hits(found: Evidence) -> Iterator[str]:
-    figures = found.metrics
-    if found.load.asks_for_hits or figures.cached_tokens is None or not figures.requests:
+    figures, load = found.metrics, found.load
+    if load.turns > 1 or load.trace is not None or figures.cached_tokens is None or not figures.requests:
         return
-    each = figures.cached_tokens / figures.requests
     prompt = figures.input_tokens.avg if figures.input_tokens is not None else 0.0
-    if each > max(min(COMMON_HEAD_TOKENS, prompt / 2), UNASKED_SHARE * prompt):
+    # Counters of a server have the warm-up in them, so that their sum is not divided by our requests.
+    of_all = figures.cached_share
+    each = figures.cached_tokens / figures.requests if of_all is None else of_all * prompt
+    if each > load.prefix_tokens + max(min(COMMON_HEAD_TOKENS, prompt / 2), UNASKED_SHARE * prompt):
         share = f"{each / prompt:.0%}" if prompt else f"{each:.0f} tokens"
+        asked = f"{load.prefix_tokens} tokens were to" if load.prefix_tokens else "which was not asked for"
         yield (
-            f"{share} of each prompt came from a cache, which was not asked for: "
-            f"were prompts of seed {found.load.seed} sent before?"
+            f"{share} of each prompt came from a cache, {asked}: "
+            f"were prompts of seed {load.seed} sent before?"
         )
 
 

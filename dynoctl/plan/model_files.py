@@ -40,6 +40,7 @@ class ModelSeen:
     missing: tuple[str, ...] = ()
     proved: frozenset[ModelFile] = frozenset()
     part_bytes: int = 0  # of files that arrived in part, which a copy goes on with
+    disk: int = 0  # the number of the file system
     sealed: tuple[str, ...] = ()
 
     @property
@@ -61,7 +62,8 @@ def look(path, record):
     above = path
     while not os.path.isdir(above):
         above = os.path.dirname(above) or "/"
-    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False, "part_bytes": 0}
+    found = {"free_bytes": shutil.disk_usage(above).free, "there": False, "readable": False}
+    found.update(disk=os.stat(above).st_dev, part_bytes=0)
     snapshots = os.path.join(path, "snapshots")
     if os.path.isdir(snapshots):
         kept = [os.path.join(snapshots, name) for name in os.listdir(snapshots)]
@@ -126,6 +128,7 @@ def _models(text: str) -> dict[str, Any]:
                 missing=tuple(str(name) for name in each.get("missing", ())),
                 proved=frozenset(_files(each.get("proved", ()))),
                 part_bytes=int(each["part_bytes"]),
+                disk=int(each["disk"]),
                 sealed=tuple(str(name) for name in each["sealed"]),
             )
             for each in found

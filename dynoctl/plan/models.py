@@ -95,15 +95,17 @@ def seen_models(topology: Topology, site: Site) -> dict[str, tuple[Need, ModelSe
 def model_obstacles(topology: Topology, sites: Mapping[str, Site]) -> Iterator[Obstacle]:
     """Models that are not whole on a node that needs them and are not copied there, and disks that are too full."""
     for site in sites.values():
+        copies: list[tuple[Need, ModelSeen, int]] = []
         for need, seen in seen_models(topology, site).values():
             source = need.model.stage_from
             if is_path(need.model.id) and source is not None and source != site.node:
-                if source in sites:
-                    yield from _room(need, seen, sites[source], topology, site)
+                if source in sites and (lacking := lacking_files(need, seen, topology, sites[source])):
+                    copies.append((need, seen, sum(file.size_bytes for file in lacking)))
             elif is_path(need.model.id):
                 yield from _whole(need, seen, site, alone=len(sites) == 1)
             elif _offline(topology, site.node):
                 yield from _cached(need, seen, site)
+        yield from _room(copies, site)
 
 
 def _whole(need: Need, seen: ModelSeen, site: Site, *, alone: bool) -> Iterator[Obstacle]:
@@ -150,13 +152,18 @@ def _lack(need: Need, seen: ModelSeen) -> str | None:
     return None
 
 
-def _room(need: Need, seen: ModelSeen, source: Site, topology: Topology, site: Site) -> Iterator[Obstacle]:
-    lacking = sum(file.size_bytes for file in lacking_files(need, seen, topology, source))
-    if lacking and seen.free_bytes + seen.part_bytes < lacking + SPARE_BYTES:
-        yield Obstacle(
-            f"{site.node}: {need.model.id} takes {size(lacking)}, and {size(seen.free_bytes)} are free there",
-            f"free some space on {site.node}, or name a folder on a larger disk: model.id",
-        )
+def _room(copies: list[tuple[Need, ModelSeen, int]], site: Site) -> Iterator[Obstacle]:
+    """Whether copies fit, all those together that go to one disk."""
+    for disk in dict.fromkeys(seen.disk for _, seen, _ in copies):
+        here = [(need, seen, count) for need, seen, count in copies if seen.disk == disk]
+        lacking, free_bytes = sum(count for _, _, count in here), here[0][1].free_bytes
+        if free_bytes + sum(seen.part_bytes for _, seen, _ in here) < lacking + SPARE_BYTES:
+            who = " and ".join(need.model.id for need, _, _ in here)
+            takes = "takes" if len(here) == 1 else "take"
+            yield Obstacle(
+                f"{site.node}: {who} {takes} {size(lacking)}, and {size(free_bytes)} are free there",
+                f"free some space on {site.node}, or name a folder on a larger disk: model.id",
+            )
 
 
 def lacking_files(need: Need, seen: ModelSeen, topology: Topology, source: Site) -> tuple[ModelFile, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from dynoctl.plan.figures import Figures, Spread
@@ -87,15 +88,20 @@ def _planned(told: dict[str, Any]) -> str | None:
         decision = told["decision"]
         wishes = [(role, decision[role]) for role in ("decode", "prefill") if decision[role] is not None]
         changes = [
-            f"would have {wish['wish']} {role} instead of {wish['now']}, as {wish['why']}"
+            f"would have {_workers(wish['wish'], role)} instead of {wish['now']}, as {wish['why']}"
             for role, wish in wishes
             if wish["wish"] != wish["now"]
         ]
-        kept = ", ".join(f"{wish['now']} {role}" for role, wish in wishes)
+        kept = ", ".join(_workers(wish["now"], role) for role, wish in wishes)
         said = "; ".join(changes) or f"would keep {kept}"
-        return f"{said} ({told['at']}; it only watches)"
-    except (KeyError, TypeError):
+        at = datetime.fromisoformat(told["at"])
+        return f"{said} (at {at:%Y-%m-%d %H:%M:%S} UTC; it only watches)"
+    except (KeyError, TypeError, ValueError):
         return None
+
+
+def _workers(count: int, role: str) -> str:
+    return f"{count} {role} worker" + ("" if count == 1 else "s")
 
 
 def milliseconds(seconds: float) -> str:

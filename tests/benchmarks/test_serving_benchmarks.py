@@ -24,6 +24,14 @@ def test_idle_connections_and_many_streams():
     assert "| streams at once: 60 | 60 whole, 0 failed |" in said
 
 
+def test_what_bench_adds():
+    said = run("benchmarks.bench_overhead", "--tools", "builtin", "--rounds", "1", "--port", str(free_port()))
+    (row,) = [line for line in said.splitlines() if line.startswith("| builtin |")]
+    both, alone, above, cpu = map(float, row.split("|")[2:6])
+    assert abs(both - alone - above) < 0.02
+    assert 0 < cpu < both
+
+
 def test_any_openai_server_is_measured(tmp_path: Path):
     port, lines = free_port(), tmp_path / "lines"
     engine = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_engine", str(port)])

@@ -14,7 +14,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from dynoctl.bench.record import Tool
 from dynoctl.bench.samples import metrics
+from dynoctl.bench.secrets import shown
 from dynoctl.errors import UsageError
+from dynoctl.probe.bench import http
 from dynoctl.probe.bench.generator import Generator, Outcome
 from dynoctl.probe.bench.interrupts import Interrupts, interrupts
 from dynoctl.probe.bench.orders import Envelope, Orders, Replay, Synthetic
@@ -39,7 +41,7 @@ class Builtin:
 
         if job.extra:
             raise UsageError(
-                f"builtin takes no arguments of its own: {' '.join(job.extra)}", next="--tool aiperf"
+                f"builtin takes no arguments of its own: {' '.join(shown(job.extra))}", next="--tool aiperf"
             )
         url = urlsplit(job.url)
         with interrupts() as interrupted:
@@ -56,6 +58,7 @@ class Builtin:
             cpu=outcome.cpu,
             interrupted=outcome.interrupted,
             warm_errors=outcome.warm_errors,
+            warm=outcome.warm,
         )
 
     def _orders(self, job: Job, url: SplitResult) -> Orders:
@@ -74,7 +77,9 @@ def writer_of(tokenizer: Path | None) -> Writer:
 async def _run(
     job: Job, url: SplitResult, orders: Orders, on_progress: OnProgress, interrupted: Interrupts
 ) -> Outcome:
-    generator = Generator(url, orders, job.load, on_progress, job.silence_s)
+    generator = Generator(
+        url, orders, job.load, on_progress, job.silence_s, on_warm=lambda: http.counted(job.url)
+    )
     loop = asyncio.get_running_loop()
     interrupted.then(lambda: loop.call_soon_threadsafe(generator.stop))
     return await generator.run()

@@ -42,6 +42,7 @@ class Client(asyncio.Protocol):
     def __init__(self, owner: Owner, gaps_s: array[float] | None = None, *, keep: bool = False) -> None:
         self.gaps_s = gaps_s  # times between two reads with events, where somebody wants them
         self.busy = False
+        self.stays = True  # whether the server keeps the connection after this answer
         self.sent_s = self.first_s = self.last_s = self.over_s = 0.0
         self.events = 0
         self.status = 0
@@ -92,15 +93,29 @@ class Client(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        self.stays = self._parser.should_keep_alive()
+        self._complete()
+
+    def _complete(self) -> None:
         self.over_s = self.last_s
         self.status = self._parser.get_status_code()
         self.busy = False
         self._owner.over(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._closing:
-            self._closing = True
+        if self._closing:
+            return
+        self._closing = True
+        if self.busy and exc is None and self._ends_here():
+            self.stays = False
+            self._complete()
+        else:
             self._owner.lost(self, str(exc) if exc else "the server closed the connection")
+
+    def _ends_here(self) -> bool:
+        """Whether the end of the connection can be that of the answer, as it is where no length was given."""
+        status = self._parser.get_status_code()
+        return b"[DONE]" in self.tail if status == 200 else bool(status)
 
     def end(self, why: str = "") -> None:
         """Close it; with a reason, its owner hears of it."""

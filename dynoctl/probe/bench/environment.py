@@ -53,7 +53,7 @@ class Environment:
             return
         with writing(self.root):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(self.root / f".{self.folder.name}.lock"):
+        with alone(self.root / f".{self.folder.name}.lock"):
             if (self.folder / ".complete").exists():  # somebody else made it meanwhile
                 return
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -103,7 +103,8 @@ class Environment:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else is in here who comes by the same file."""
     with writing(path.parent), path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

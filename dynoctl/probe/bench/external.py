@@ -7,11 +7,13 @@ they cannot be read.
 from __future__ import annotations
 
 import os
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -44,9 +46,10 @@ class External:
         """Run it and read its files."""
         job = replace(job, tokenizer=job.tokenizer or byte_folder(self.tokenizers))
         warm_errors = self.warm_up(job, on_progress)
+        warm = http.counted(job.url)
         command = aiperf.with_extra(self.command(job), job.extra)
         sign = Signs(job, self.done, on_progress)
-        ended = run(command, job.folder, self.variables(), sign, job.silence_s)
+        ended = run(command, job.folder, self.variables(), sign, job.silence_s, self.polls)
         try:
             parsed = self.parsed(job)
         except FileNotFoundError as error:
@@ -63,9 +66,12 @@ class External:
             interrupted=ended.interrupted,
             warm_errors=[*warm_errors, *parsed.warm_errors],
             exact=self.exact,
+            warm=warm,
         )
 
     exact = True  # whether tokens are as the server counts them
+    telling: ClassVar[re.Pattern[str]]  # lines of its log that say what went wrong, among its tracebacks
+    polls = ""  # the name of a process of it that takes what CPU there is while it waits
 
     @abstractmethod
     def command(self, job: Job) -> list[str]: ...
@@ -80,14 +86,14 @@ class External:
         """What is done before it, where it does not warm up itself; errors of that."""
         return []
 
-    def done(self, folder: Path) -> int | None:
-        """How many requests are measured so far; None where it does not say."""
+    def done(self, folder: Path) -> tuple[int, int] | None:
+        """Requests of the warm-up and measured ones that are over; None where it does not say."""
         return None
 
     def _failed(self, job: Job, ended: Ended, why: str) -> DynoctlError:
         """What to say where there is no result."""
         name = f"{self.tool.name} {self.tool.version}"
-        words = [*last_words(job.folder), f"its files are kept in {job.folder}"]
+        words = [*last_words(job.folder, telling=self.telling), f"its files are kept in {job.folder}"]
         log = f"less {job.folder / LOG}"
         if ended.interrupted:
             return Interrupted(f"interrupted; {name} wrote no result of this point", detail=words[-1:])
@@ -107,7 +113,9 @@ class External:
 class Signs:
     """Signs of life of a tool: its files grow, or the server answers requests. Tells the progress, too."""
 
-    def __init__(self, job: Job, done: Callable[[Path], int | None], on_progress: OnProgress) -> None:
+    def __init__(
+        self, job: Job, done: Callable[[Path], tuple[int, int] | None], on_progress: OnProgress
+    ) -> None:
         self._job = job
         self._done = done
         self._on_progress = on_progress
@@ -118,7 +126,11 @@ class Signs:
         job = self._job
         done = self._done(job.folder)
         if done is not None:
-            self._on_progress(False, min(done, job.load.requests), job.load.requests, 0)
+            warm, measured = done
+            if measured or warm >= job.load.warmup:
+                self._on_progress(False, min(measured, job.load.requests), job.load.requests, 0)
+            else:
+                self._on_progress(True, warm, job.load.warmup, 0)
         sizes = []
         for path in sorted(job.folder.rglob("*")):
             try:
@@ -135,6 +147,9 @@ class Signs:
 class Aiperf(External):
     """aiperf."""
 
+    telling = re.compile(r"^[\d:.]+ ERROR ")
+    polls = "aiperf timing_m"  # its timing_manager, as the kernel cuts the name
+
     def command(self, job: Job) -> list[str]:
         program = self.environment.program("aiperf")
         trace = None if job.load.trace is None else str(_replayed(job))
@@ -145,7 +160,7 @@ class Aiperf(External):
         unset = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {name: value for name, value in os.environ.items() if name not in unset}
 
-    def done(self, folder: Path) -> int | None:
+    def done(self, folder: Path) -> tuple[int, int] | None:
         try:
             with (folder / aiperf.REQUESTS).open() as lines:
                 return aiperf.done(lines)
@@ -164,6 +179,7 @@ class GenaiPerf(External):
     """genai-perf. `binaries` is a folder that comes first on its PATH, where it finds perf_analyzer."""
 
     binaries: Path | None = None
+    telling = re.compile(r"had error: |^Error: |^No valid requests")
     exact = False
 
     def command(self, job: Job) -> list[str]:
@@ -198,12 +214,15 @@ class GenaiPerf(External):
 
 
 def _replayed(job: Job) -> Path:
-    """The trace as it is to be replayed: so many requests, so fast."""
+    """The trace as it is to be replayed: so many requests, so fast, the first one at once."""
     load: Load = job.load
     place = job.folder / "trace.jsonl"
+    rows = read(Path(load.trace or ""))[: load.requests]
     lines = [
-        msgspec.json.encode(msgspec.structs.replace(row, timestamp=row.timestamp / load.trace_speed))
-        for row in read(Path(load.trace or ""))[: load.requests]
+        msgspec.json.encode(
+            msgspec.structs.replace(row, timestamp=(row.timestamp - rows[0].timestamp) / load.trace_speed)
+        )
+        for row in rows
     ]
     with writing(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)

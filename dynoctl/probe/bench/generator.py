@@ -12,6 +12,7 @@ import re
 import resource
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import SplitResult
@@ -39,6 +40,7 @@ class Outcome:
     duration_s: float = 0.0
     cpu: float = 0.0
     warm_errors: list[str] = field(default_factory=list)
+    warm: dict[str, float] | None = None  # what `on_warm` gave, behind the warm-up
     interrupted: bool = False
 
 
@@ -76,8 +78,10 @@ class Generator:
         load: Load,
         on_progress: OnProgress = lambda *_: None,
         silence_s: float = SILENCE_S,
+        on_warm: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self._url = url
+        self._on_warm = on_warm
         self._orders = orders
         self._load = load
         self._on_progress = on_progress
@@ -101,6 +105,7 @@ class Generator:
                 self._closed(load.warmup, load.concurrency or WARM_AT_ONCE)
                 await self._phase.over.wait()
                 outcome.warm_errors = [one.error for one in self._phase.samples if one.error]
+                outcome.warm = await self._loop.run_in_executor(None, self._on_warm)
             self._warming = False
             used_s = _own_cpu_s()
             if load.trace is not None or load.rate_per_s is not None:
@@ -224,13 +229,21 @@ class Generator:
         line.send(order.data)
 
     def _next(self, line: Line) -> None:
-        """What this connection does now."""
-        if self._stopped or line not in self._lines:
+        """What this connection does now; where it is gone, another one does it."""
+        if self._stopped:
             return
+        if not line.stays:
+            self._lines.discard(line)
+            line.end()
         follow = None
         if self._load.turns > 1 and self._phase.left:
             follow = self._orders.follow(line.order, spoken(line.body))
-        if follow is not None:
+        if line not in self._lines:
+            if follow is not None:
+                self._take(follow)
+            else:
+                self._go_on()
+        elif follow is not None:
             self._phase.left -= 1
             self._send(line, follow)
         elif self._waiting:

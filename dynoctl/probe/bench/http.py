@@ -38,10 +38,11 @@ def models(url: str) -> list[str]:
     except urllib.error.HTTPError as error:
         why = f"it answers {url}/v1/models with status {error.code}"
     except OSError as error:
-        why = str(getattr(error, "reason", None) or error)
+        reason = getattr(error, "reason", error)
+        why = (getattr(reason, "strerror", None) or str(reason)).lower()
     except (ValueError, KeyError, TypeError):
         why = f"what it says at {url}/v1/models is no list of models"
-    raise DynoctlError(f"no OpenAI server answers at {url}: {why}", next="dynoctl status")
+    raise DynoctlError(f"no OpenAI server answers at {url}: {why}", next=f"curl -sv {url}/v1/models")
 
 
 def choose(url: str, wanted: str | None) -> str:
@@ -54,7 +55,11 @@ def choose(url: str, wanted: str | None) -> str:
     names = ", ".join(served) or "none"
     if wanted is None:
         raise UsageError(f"{url} serves {len(served)} models: {names}", next="the same with --model NAME")
-    raise UsageError(f"the model {wanted!r} is not served at {url}", detail=[f"served: {names}"])
+    raise UsageError(
+        f"the model {wanted!r} is not served at {url}",
+        detail=[f"served: {names}"],
+        next="the same with --model NAME",
+    )
 
 
 def counted(url: str) -> dict[str, float]:

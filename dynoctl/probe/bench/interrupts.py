@@ -1,4 +1,5 @@
-"""Ctrl-C, noted instead of raised: a benchmark ends where it is and keeps what it has, and a tool is not left behind.
+"""Ctrl-C, and what else asks a process to end, noted instead of raised: a benchmark ends where it is and keeps what
+it has, and a tool is not left behind.
 
 In: nothing. Out: whether it was pressed, and a call when it is.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -31,10 +34,13 @@ class Interrupts:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """For as long as this lasts. Only the main thread may."""
+    """For as long as this lasts. Only the main thread may. SIGHUP that is ignored, as under `nohup`, stays so."""
     noted = Interrupts()
-    before = signal.signal(signal.SIGINT, noted.note)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [one for one in ASKED if one is not signal.SIGHUP or not ignored]
+    before = [(one, signal.signal(one, noted.note)) for one in heard]
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before:
+            signal.signal(one, handler)

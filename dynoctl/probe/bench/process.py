@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -52,9 +53,11 @@ def run(
     environment: Mapping[str, str],
     signs: Callable[[], object],
     silence_s: float,
+    polls: str = "",
 ) -> Ended:
     """Until its end. `signs` is asked now and then; a tool whose signs have not changed for `silence_s` is stuck, and
-    is ended."""
+    is ended. `polls` is the name of a process of it that takes what CPU there is while it waits, and is not counted.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         log = (folder / LOG).open("wb")
@@ -72,11 +75,13 @@ def run(
         except OSError as error:
             raise DynoctlError(f"{command[0]} cannot be run: {error.strerror}") from None
         try:
-            _watch(process, ended, signs, silence_s, pressed)
+            _watch(process, ended, signs, silence_s, pressed, polls)
         except BaseException:
             _end(process, signal.SIGKILL)
+            _end_helpers(process)
             raise
         ended.code = process.wait()
+        _end_helpers(process)
     return ended
 
 
@@ -86,6 +91,7 @@ def _watch(
     signs: Callable[[], object],
     silence_s: float,
     pressed: Interrupts,
+    polls: str,
 ) -> None:
     before, since_s = signs(), time.monotonic()
     while True:
@@ -96,7 +102,7 @@ def _watch(
             ended.interrupted = True
             _end(process, signal.SIGINT)
             return
-        ended.cpu.append((time.time_ns(), cpu_s(process.pid)))
+        ended.cpu.append((time.time_ns(), cpu_s(process.pid, polls)))
         now = signs()
         if now != before:
             before, since_s = now, time.monotonic()
@@ -114,27 +120,34 @@ def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait_s)
             break
-    # Its helpers may outlive it.
+
+
+def _end_helpers(process: subprocess.Popen[bytes]) -> None:
+    """They may outlive it, however it ended; the number of a session is nobody else's while one of them is in it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def cpu_s(pid: int) -> dict[int, float]:
-    """CPU seconds of a process and of all that it started, by pid."""
+def cpu_s(pid: int, but: str = "") -> dict[int, float]:
+    """CPU seconds of a process and of all that it started, by pid; of none that has that name."""
     found: dict[int, float] = {}
     with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        found[pid] = (int(fields[11]) + int(fields[12])) * _TICK_S
+        head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        fields = rest.split()
+        if not but or head.partition("(")[2] != but:
+            found[pid] = (int(fields[11]) + int(fields[12])) * _TICK_S
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found |= cpu_s(int(child))
+                found |= cpu_s(int(child), but)
     return found
 
 
-def last_words(folder: Path, count: int = 8) -> list[str]:
-    """The end of what it said."""
+def last_words(folder: Path, count: int = 8, telling: re.Pattern[str] | None = None) -> list[str]:
+    """The lines of what it said that tell what went wrong; where none does, or nobody knows such lines, the end."""
     try:
         lines = (folder / LOG).read_text(errors="replace").splitlines()
     except OSError:
         return []
-    return [line.rstrip()[:200] for line in lines if line.strip()][-count:]
+    said = [line.rstrip()[:300] for line in lines if line.strip()]
+    told = list(dict.fromkeys(line for line in said if telling is not None and telling.search(line)))
+    return told[:count] or said[-count:]

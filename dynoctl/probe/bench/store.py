@@ -16,6 +16,7 @@ import msgspec
 
 from dynoctl.bench.record import Record, dump, load
 from dynoctl.bench.samples import Sample
+from dynoctl.bench.secrets import Secrets
 from dynoctl.errors import DynoctlError, UsageError
 
 RECORD = "record.json"
@@ -73,20 +74,39 @@ class Store:
 
 def save(folder: Path, record: Record) -> None:
     """Raises DynoctlError where it cannot be written."""
-    beside = folder / f".{RECORD}.{os.getpid()}"
     with writing(folder):
-        try:
-            beside.write_bytes(dump(record))
-            beside.replace(folder / RECORD)
-        finally:
-            beside.unlink(missing_ok=True)
+        _whole(folder / RECORD, dump(record))
 
 
 def save_samples(folder: Path, samples: list[Sample]) -> None:
     """Raises DynoctlError where they cannot be written."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SAMPLES).write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in samples))
+        _whole(folder / SAMPLES, b"".join(msgspec.json.encode(one) + b"\n" for one in samples))
+
+
+def _whole(path: Path, content: bytes) -> None:
+    """Write it whole or not at all. Raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def scrub(folder: Path, secrets: Secrets) -> None:
+    """Take these secrets out of every file in it. Raises DynoctlError where one cannot be written."""
+    if not secrets.values:
+        return
+    with writing(folder):
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file() or path.is_symlink():
+                continue
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            clean = secrets.masked(text)
+            if clean != text:
+                path.write_text(clean, encoding="utf-8", errors="surrogateescape")
 
 
 def read_samples(folder: Path) -> list[Sample]:

@@ -43,6 +43,9 @@ class Measured:
     interrupted: bool = False
     warm_errors: list[str] = field(default_factory=list)
     exact: bool = True  # whether tokens are as the server counted them
+    warm: dict[str, float] | None = (
+        None  # the server's counters behind the warm-up, where it was not the tool's own
+    )
 
 
 class Instrument(Protocol):

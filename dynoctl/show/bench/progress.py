@@ -54,8 +54,9 @@ class Rate:
     def words(self, warming: bool, done: int, tokens: int) -> str:
         """`12.5 req/s, 1,875 tok/s`; nothing while nothing is known."""
         now_s = self._clock()
-        if self._start is None or self._start[0] != warming or not done:
+        if self._start is None or self._start[0] != warming:
             self._start = (warming, now_s)
+        if not done:
             return ""
         past_s = now_s - self._start[1]
         if past_s <= 0:

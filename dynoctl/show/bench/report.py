@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dynoctl.bench.record import Machine, Point, Record
-from dynoctl.show.bench.table import NONE, number, spread_cells, totals
+from dynoctl.show.bench.table import NONE, number, spread_cells, sweep_cells, totals
 
 PAGE = Path(__file__).with_name("report.html")
 HEADINGS = ["", "avg", "p50", "p90", "p99", "min", "max"]
-PLOTS = ("latency-throughput.png", "ttft-over-time.png", "itl-over-time.png")
+PLOTS = {
+    "latency-throughput.png": "latency against throughput",
+    "ttft-over-time.png": "time to first token, over time",
+    "itl-over-time.png": "inter-token latency, over time",
+}
 
 
 def page(record: Record, folder: Path) -> str:
@@ -25,8 +29,8 @@ def page(record: Record, folder: Path) -> str:
 
     template = Environment(autoescape=True, trim_blocks=False).from_string(PAGE.read_text())
     plots = [
-        {"name": name, "data": base64.b64encode((folder / name).read_bytes()).decode()}
-        for name in PLOTS
+        {"words": words, "data": base64.b64encode((folder / name).read_bytes()).decode()}
+        for name, words in PLOTS.items()
         if (folder / name).is_file()
     ]
     where = record.target.cluster or record.target.url
@@ -35,6 +39,7 @@ def page(record: Record, folder: Path) -> str:
         record=record,
         shapes=list(dict.fromkeys(point.load.shape for point in record.points)),
         points=[_point(point) for point in record.points],
+        sweep=sweep_cells(record.points) if len(record.points) > 1 else None,
         headings=HEADINGS,
         plots=plots,
         machines=_machines(record),
@@ -91,4 +96,4 @@ def _counters(points: Sequence[Point]) -> list[tuple[str, str]]:
         return []
     before, after = points[0].before.counters, points[-1].after.counters
     grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
-    return [(name, number(by)) for name, by in sorted(grown.items()) if by]
+    return [(name, f"{by:,.0f}" if by == int(by) else number(by)) for name, by in sorted(grown.items()) if by]

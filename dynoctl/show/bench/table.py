@@ -95,15 +95,25 @@ def totals(point: Point) -> Iterator[str]:
 
 def sweep(points: Sequence[Point]) -> Table:
     """Several points, one a row."""
+    headings, rows = sweep_cells(points)
+    table = _table(*headings)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def sweep_cells(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
+    """The headings and rows of that table; no column of what no point has."""
     good = any(point.metrics.good_requests_per_s is not None for point in points)
     gpu = any(point.metrics.output_tokens_per_s_per_gpu is not None for point in points)
-    table = _table(
+    headings = [
         "LOAD", "TTFT P50", "P99", "ITL P50", "P99", "LATENCY P50", "P99", "REQ/S", "TOK/S", "PER USER",
         *(["PER GPU"] if gpu else []), *(["GOOD/S"] if good else []), "CACHED", "FAILED", "",
-    )  # fmt: skip
+    ]  # fmt: skip
+    rows = []
     for point in points:
         figures = point.metrics
-        cells = []
+        cells = [point.load.label]
         for found in (figures.ttft_ms, figures.itl_ms, figures.latency_ms):
             cells += [number(found.p50), number(found.p99)] if found else [NONE, NONE]
         cells += [
@@ -114,9 +124,8 @@ def sweep(points: Sequence[Point]) -> Table:
         cells += [number(figures.output_tokens_per_s_per_gpu)] if gpu else []
         cells += [number(figures.good_requests_per_s)] if good else []
         cells += [NONE if figures.cached_share is None else f"{figures.cached_share:.0%}"]
-        cells += [str(sum(figures.errors.values())), "" if point.valid else "INVALID"]
-        table.add_row(point.load.label, *cells)
-    return table
+        rows.append([*cells, str(sum(figures.errors.values())), "" if point.valid else "INVALID"])
+    return headings, rows
 
 
 def verdict(record: Record) -> Iterator[str]:

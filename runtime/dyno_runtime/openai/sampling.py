@@ -104,10 +104,12 @@ def sampling(request: AnyRequest, features: Collection[str]) -> Sampling:
                 if name not in features:
                     raise _unsupported(name)
                 engine[name] = value
-    forced = forced_calls(request) if isinstance(request, ChatRequest) and request.tools else None
-    wishes = (
-        _chat_wishes(request, forced) if isinstance(request, ChatRequest) else _completion_wishes(request)
-    )
+    forced = None
+    if isinstance(request, ChatRequest):
+        forced = forced_calls(request) if request.tools else None
+        wishes = _chat_wishes(request, forced)
+    else:
+        wishes = _completion_wishes(request)
     for feature, param, more in wishes:
         if feature not in features:
             raise _no_auto() if feature == "tools" and "response_format" in features else _unsupported(param)

@@ -113,8 +113,9 @@ class Planner(Part):
                 word = "more" if wish.wish > wish.now else "fewer" if wish.wish < wish.now else "same"
                 self._decisions.add(1, role, word)
                 if word != "same":
+                    workers = "worker" if wish.wish == 1 else "workers"
                     log.info(
-                        "would have %d %s workers instead of %d: %s", wish.wish, role, wish.now, wish.why
+                        "would have %d %s %s instead of %d: %s", wish.wish, role, workers, wish.now, wish.why
                     )
         await self._write(told, now_s)
 

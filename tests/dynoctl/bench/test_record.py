@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dynoctl.bench.compare import Change, changes, comparable, margin_of
+from dynoctl.bench.compare import Change, changes, comparable, margin_of, t95
 from dynoctl.bench.counters import counters, with_counters
 from dynoctl.bench.record import dump, load
 from dynoctl.errors import DynoctlError
@@ -24,6 +24,8 @@ def test_a_record_there_and_back() -> None:
     assert record("a", point()).valid
     assert record("a", point(), interrupted=True).reasons == ["it was interrupted"]
     assert not record("a").valid
+    cut = record("a", point(), problem="only 1 of 2 points were measured")
+    assert (cut.valid, cut.reasons) == (False, ["only 1 of 2 points were measured"])
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,18 @@ def test_tools_are_not_mixed() -> None:
         "a was measured by builtin and b by aiperf: tools send and count in ways of their own, so their figures "
         "cannot be compared"
     )
+
+
+def test_bytes_and_tokens_are_not_mixed() -> None:
+    both = [record("a", point(), tokenizer="/m"), record("b", point(), tokenizer="bytes")]
+    for one, other in (both, reversed(both)):
+        with pytest.raises(DynoctlError) as caught:
+            comparable([one, other], allow_invalid=True)
+        assert caught.value.message == (
+            "a token of b is a byte, and one of a is a token of /m: their prompts are not equally long, so their "
+            "figures cannot be compared"
+        )
+        assert caught.value.next == "measure again with one of them: dynoctl bench --tokenizer /m"
 
 
 def test_what_is_invalid_is_not_compared_unless_it_is_allowed() -> None:
@@ -83,6 +97,13 @@ def test_the_margin_is_welchs() -> None:
     margin = margin_of((19.0, 20.0, 21.0), (20.0, 22.0, 24.0))
     assert margin == pytest.approx(4.303 * ((1 + 4) / 3) ** 0.5)
     assert margin_of((5.0, 5.0), (5.0, 5.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.71), (30.9, 2.042), (31, 2.0395), (40, 2.0211), (120, 1.9799), (1e6, 1.95996)]
+)
+def test_students_t(freedom: float, t: float) -> None:
+    assert t95(freedom) == pytest.approx(t, abs=2e-4)
 
 
 def test_counters_of_a_server() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dynoctl.bench.counters import with_counters
 from dynoctl.bench.load import Load
 from dynoctl.bench.samples import Sample
 from dynoctl.bench.validity import Evidence, changes, reasons
@@ -49,9 +50,41 @@ def test_reasons(found: Evidence, said: str) -> None:
     assert reasons(found) == [said]
 
 
-@pytest.mark.parametrize("load", [replace(LOAD, turns=2), replace(LOAD, prefix_tokens=500)])
-def test_hits_that_were_asked_for(load: Load) -> None:
-    assert reasons(evidence([replace(GOOD, cached_tokens=1500)] * 4, load)) == []
+@pytest.mark.parametrize(
+    ("load", "cached"),
+    [
+        (replace(LOAD, turns=2), 1500),
+        (replace(LOAD, trace="t"), 1500),
+        (replace(LOAD, prefix_tokens=1500), 1500),
+        (replace(LOAD, prefix_tokens=1500), 1600),  # and what the template puts before it
+    ],
+)
+def test_hits_that_were_asked_for(load: Load, cached: int) -> None:
+    assert reasons(evidence([replace(GOOD, cached_tokens=cached)] * 4, load)) == []
+
+
+def test_more_hits_than_the_shared_beginning_has() -> None:
+    found = evidence([replace(GOOD, cached_tokens=1500)] * 4, replace(LOAD, prefix_tokens=500))
+    assert reasons(found) == [
+        "50% of each prompt came from a cache, 500 tokens were to: were prompts of seed 123 sent before?"
+    ]
+
+
+def test_hits_of_a_long_warm_up_are_not_those_of_the_run() -> None:
+    """Counters of a server: 400 requests of warm-up and 4 more, each with 48 cached tokens of its template."""
+    untold = replace(GOOD, cached_tokens=None)
+    found = evidence([untold] * 4, replace(LOAD, warmup=400))
+    after = {"dyno_cached_tokens_total": 404 * 48.0, "dyno_prompt_tokens_total": 404 * 3000.0}
+    assert reasons(replace(found, metrics=with_counters(found.metrics, {}, after))) == []
+
+
+@pytest.mark.parametrize("load", [replace(LOAD, trace="t"), replace(LOAD, output_stddev=3)])
+def test_short_answers_of_requests_of_several_lengths(load: Load) -> None:
+    samples = [replace(GOOD, output_tokens=n, asked_tokens=n) for n in (7, 9, 12)]
+    assert reasons(evidence([*samples, GOOD], load)) == []
+    assert reasons(evidence([*samples, replace(GOOD, output_tokens=1)], load)) == [
+        "1 of 4 answers had another length than was asked for: 1 tokens instead of 10"
+    ]
 
 
 def test_the_head_of_a_chat_template_is_no_hit() -> None:

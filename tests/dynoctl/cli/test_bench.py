@@ -22,7 +22,8 @@ SMALL = ["--tool", "builtin", "--input-tokens", "20", "--output-tokens", "8", "-
 SMALL += ["--warmup", "2", "-c", "2"]
 TOO_MANY = "a cluster and --url were given: only one can be measured at a time"
 REFUSED = {
-    "--url URL --model other": "the model 'other' is not served at URL\n  served: null\n",
+    "--url URL --model other": "the model 'other' is not served at URL\n  served: null\n"
+    "next: the same with --model NAME\n",
     "--url URL --slo ttft=1h": "--slo: ttft: 'h' is no unit of time; write us, ms or s\n",
     "--url URL --tool hey": "--tool: there is no 'hey'; there are auto, genai-perf, aiperf, builtin\n",
     "--url h:80": "--url h:80 does not begin with http:// or https://\n",
@@ -33,6 +34,8 @@ REFUSED = {
     "next: the same with --tokenizer FOLDER, or with --tool builtin\n",
     "--url URL --trace /nowhere": "--trace /nowhere cannot be read: No such file or directory\n",
     "--url URL --tool builtin -- --foo": "builtin takes no arguments of its own: --foo\nnext: --tool aiperf\n",
+    "--url URL --tool builtin -- --api-key max": "builtin takes no arguments of its own: --api-key ***\n"
+    "next: --tool aiperf\n",
     "--url URL --tool builtin --libc /x": "--libc is for genai-perf's binary; builtin has none\n",
     "nosuch": "there is no file 'nosuch', and no cluster of that name is known here\n  known: none\n"
     "next: dynoctl up FILE\n",
@@ -155,12 +158,13 @@ def test_a_disk_that_is_full_takes_the_files_not_the_figures(
     done = dynoctl("bench", "--url", server.url, *SMALL)
     assert done.code == 1
     assert "time to first token, ms" in done.out
+    assert "\nresult " not in done.out
     (folder,) = results(home)
     assert done.err.splitlines()[-2:] == [
         f"error: the result cannot be written to {folder}: the disk is full",
         f"next: df -h {folder}",
     ]
-    assert list(folder.glob("*.json")) == []
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("typed", REFUSED)
@@ -176,7 +180,7 @@ def test_nobody_is_there(dynoctl: Dynoctl, home: Path) -> None:
     done = dynoctl("bench", "--url", url)
     assert (done.code, done.err) == (
         1,
-        f"error: no OpenAI server answers at {url}: [Errno 111] Connection refused\nnext: dynoctl status\n",
+        f"error: no OpenAI server answers at {url}: connection refused\nnext: curl -sv {url}/v1/models\n",
     )
 
 

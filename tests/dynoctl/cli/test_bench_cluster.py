@@ -5,6 +5,7 @@ The tests of this file share one cluster and run in their order; the last ones b
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from dynoctl.bench.counters import total
 from tests.dynoctl.cli.cluster import Cluster, brought_up
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,15 +113,61 @@ def test_aiperf_measures_it(it: Cluster, tools: Path) -> None:
     assert point["command"][-2:] == ["--export-level", "records"]
 
 
+TRACE = """\
+{"timestamp": 9000, "input_length": 600, "output_length": 4, "hash_ids": [7, 8]}
+{"timestamp": 9800, "input_length": 1100, "output_length": 5, "hash_ids": [7, 9, 10]}
+{"timestamp": 10400, "input_length": 600, "output_length": 6, "hash_ids": [7, 11]}
+"""
+SHAPES = {
+    "conversations": "-c 2 --request-rate 20 --requests 6 --turns 3 --shared-prefix 200 --slo ttft=9s,itl=9s",
+    "trace": "--trace trace.jsonl --trace-speed 2 --slo ttft=9s",
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_aiperf_counts_what_the_cluster_counts(it: Cluster, tools: Path, tmp_path: Path, shape: str) -> None:
+    (tmp_path / "trace.jsonl").write_text(TRACE)
+    words = SHAPES[shape].replace("trace.jsonl", str(tmp_path / "trace.jsonl")).split()
+    small = ["--input-tokens", "100", "--output-tokens", "8", "--warmup", "2", "--no-report"]
+    done = it.run("bench", *small, *words, "--tool", "aiperf")
+    assert done.code == 0, done.out + done.err
+    (point,) = record(it)["points"]
+    figures, before, after = point["metrics"], point["before"]["counters"], point["after"]["counters"]
+    assert figures["good_requests_per_s"] == pytest.approx(figures["requests_per_s"], rel=0.05)
+    file = results(it)[-1] / "point-0" / "profile_export.jsonl"
+    lines = [json.loads(line) for line in file.read_bytes().splitlines()]  # those of the warm-up, too
+    measured = [line for line in lines if line["metadata"]["benchmark_phase"] == "profiling"]
+    assert figures["requests"] == len(measured) == {"conversations": 6, "trace": 3}[shape]
+    usage = {
+        "dyno_prompt_tokens_total": "usage_prompt_tokens",
+        "dyno_answer_tokens_total": "usage_completion_tokens",
+        "dyno_cached_tokens_total": "usage_prompt_cache_read_tokens",
+    }
+    for ours, theirs in usage.items():
+        moved = (total(after, ours) or 0) - (total(before, ours) or 0)
+        assert moved == sum(line["metrics"][theirs]["value"] for line in lines), ours
+    if shape == "conversations":
+        assert figures["input_tokens"]["max"] > figures["input_tokens"]["min"] + 2 * 100
+        assert figures["cached_tokens"] >= 6 * 192  # the beginning, in whole blocks of 16
+    else:
+        assert figures["cached_tokens"] == 2 * 512
+        starts = [line["metadata"]["request_start_ns"] / 1e9 for line in measured]
+        assert max(starts) - min(starts) > 0.65  # never early; how late is up to the machine
+
+
 @pytest.mark.timeout(300)
 def test_genai_perf_measures_it(it: Cluster, tools: Path) -> None:
     libc = ["--libc", str(tools / "libc")]
-    done = it.run("bench", *SMALL, "--tool", "genai-perf", *libc)
+    shape = ["--shared-prefix", "200", "--slo", "ttft=9s,itl=9s,latency=9s"]
+    done = it.run("bench", *SMALL, *shape, "--tool", "genai-perf", *libc)
     assert done.code == 0, done.out + done.err
     assert "benched: mock, measured by genai-perf 0.0.16" in done.out
     (point,) = record(it)["points"]
     assert point["metrics"]["requests"] == 12
     assert point["metrics"]["output_tokens"]["avg"] == 8
+    assert point["metrics"]["good_requests_per_s"] == pytest.approx(point["metrics"]["requests_per_s"])
+    assert point["metrics"]["cached_tokens"] >= 8 * 192  # all but the first ones
     refused = it.run("bench", "compare", *(path.name for path in results(it)[-2:]))
     assert refused.code == 1
     assert "tools send and count in ways of their own, so their figures cannot be compared" in refused.err
@@ -164,5 +212,5 @@ def test_a_cluster_that_is_down(it: Cluster) -> None:
     done = it.run("bench", str(it.file))
     assert (done.code, done.err) == (
         1,
-        "error: benched does not run, so there is nothing to measure\nnext: dynoctl up benched\n",
+        f"error: benched does not run, so there is nothing to measure\nnext: dynoctl up {it.file}\n",
     )

@@ -69,7 +69,7 @@ def test_folders_as_a_shell_finds_them(node: Node, tmp_path: Path) -> None:
     places = ("~/my models/it's", f"{node.home}/hub/{HUB}", "/no/such/folder")
     mine, hub, none = (sized(seen) for seen in node.look(models=places).models)
     assert (mine.there, mine.readable, mine.missing) == (True, True, ("model-2.safetensors",))
-    assert (mine.part_bytes, hub.part_bytes) == (7, 0)
+    assert (mine.part_bytes, hub.part_bytes, mine.disk) == (7, 0, node.home.stat().st_dev)
     assert mine.files == (
         ("config.json", 2, 0),
         ("model-1.safetensors", 5, 0),
@@ -348,4 +348,24 @@ def test_offline_every_node_but_the_source_may_need_a_copy() -> None:
     assert [(step.node, step.title) for step in plan.phase("stage").steps] == [
         ("n1", "copy /models/m from n2"),
         ("n3", "copy /models/m from n2"),
+    ]
+
+
+def test_copies_to_one_disk_have_to_fit_together() -> None:
+    two = "[{node: n2}, {node: n3}, {node: n3, model: {id: /models/o, stage_from: n2}}]"
+    wanted = world.topology(TEXT.replace("{nodes: [n2, n3]}", two), "model.stage_from=n2")
+    seen = dict.fromkeys(("n1", "n2"), (WHOLE, WHOLE))
+
+    def given(*found: ModelSeen) -> Observed:
+        each = {**seen, "n3": found}
+        return Observed({name: world.empty(name, models=models) for name, models in each.items()})
+
+    none = ModelSeen(False, False, 8_000_000_000)
+    other = replace(none, disk=1)
+    assert refusal(wanted, given(none, none))[0] == (
+        "n3: /models/m and /models/o take 10.0 GB, and 8.0 GB are free there",
+    )
+    assert [step.node for step in world.planned(wanted, given(none, other)).phase("stage").steps] == [
+        "n3",
+        "n3",
     ]

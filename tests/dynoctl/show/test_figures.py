@@ -62,16 +62,16 @@ def wish(now: int, wish: int, why: str) -> dict[str, object]:
         (
             wish(2, 1, "the KV load was 0 on average, below 0.5"),
             wish(1, 1, "at the minimum"),
-            "would have 1 decode instead of 2, as the KV load was 0 on average, below 0.5",
+            "would have 1 decode worker instead of 2, as the KV load was 0 on average, below 0.5",
         ),
-        (wish(2, 2, ""), wish(1, 1, ""), "would keep 2 decode, 1 prefill"),
-        (wish(2, 2, ""), None, "would keep 2 decode"),
+        (wish(2, 2, ""), wish(1, 1, ""), "would keep 2 decode workers, 1 prefill worker"),
+        (wish(2, 2, ""), None, "would keep 2 decode workers"),
     ],
 )
 def test_the_last_decision_of_the_planner(decode: object, prefill: object, line: str):
     planned = {"at": "2026-01-31T12:00:00.250Z", "decision": {"decode": decode, "prefill": prefill}}
     last = list(figures_lines(Figures(60.0, 3, 0.0, 0.0, 0, planned=planned)))[-1]
-    assert last == f"planner        {line} (2026-01-31T12:00:00.250Z; it only watches)"
+    assert last == f"planner        {line} (at 2026-01-31 12:00:00 UTC; it only watches)"
 
 
 def test_a_decision_of_another_version_is_left_out():

@@ -72,7 +72,7 @@ def test_decisions_rest_on_what_was_seen_and_can_be_made_again(mocks: Cluster):
     assert len(written) >= 1
     assert [again(one.decision) for one in written] == [one.decision for one in written]
     assert msgspec.convert(decision, Decision) in [one.decision for one in written]
-    assert "would have 1 decode workers instead of 2: the KV load was 0 on average, below 0.5" in front.log
+    assert "would have 1 decode worker instead of 2: the KV load was 0 on average, below 0.5" in front.log
 
 
 def test_a_planner_of_its_own_goes_on_without_workers_and_without_nats(mocks: Cluster, own_nats: Any):

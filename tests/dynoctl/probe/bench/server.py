@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from benchmarks.null_server import answer
 
 
 class Server:
-    """`how`: good, short (one token less than was asked for), empty, error, late-error, cut, silent. `fail_every`:
-    each n-th request gets an error. `models` is what it serves."""
+    """`how`: good, short (one token less than was asked for), empty, error, late-error, cut, silent, close (a
+    connection an answer), no-length (whose end is that of the connection), trailing (bytes behind the answer that
+    belong to nothing). `fail_every`: each n-th request gets an error. `models` is what it serves."""
 
     def __init__(self) -> None:
         self.how = "good"
         self.fail_every = 0
+        self.hits_after: int | None = None  # prompts that follow so many others are told to come from a cache
         self.models: Any = ["null"]
         self.delay_s = 0.0
         self.gap_s = 0.0  # between the pieces of an answer, so that a reader who is late still sees several
@@ -81,7 +84,7 @@ class Server:
                         await asyncio.sleep(self.gap_s)
                 await writer.drain()
                 self._now -= 1
-                if self.how == "cut":
+                if self.how in ("cut", "close", "no-length"):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
@@ -97,7 +100,11 @@ class Server:
             )
             return [plain(200, json.dumps(known))]
         if path == "/metrics":
-            return [plain(200, f"dyno_answer_tokens_total {len(self.asked)}\n")]
+            counters = {"dyno_answer_tokens_total": len(self.asked)}
+            if self.hits_after is not None:
+                counters["vllm:prefix_cache_queries_total"] = len(self.asked) * 16
+                counters["vllm:prefix_cache_hits_total"] = max(len(self.asked) - self.hits_after, 0) * 16
+            return [plain(200, "".join(f"{name} {value}\n" for name, value in counters.items()))]
         asked = json.loads(body)
         self.asked.append(asked)
         if self.delay_s:
@@ -107,12 +114,28 @@ class Server:
             return [plain(500, json.dumps({"error": {"message": 'told "no"'}}))]
         if self.how == "silent":
             await asyncio.sleep(3600)
-        tokens = {"short": asked["max_tokens"] - 1, "empty": 0}.get(self.how, asked["max_tokens"])
+        most = asked.get("max_tokens") or asked["max_completion_tokens"]
+        tokens = {"short": most - 1, "empty": 0}.get(self.how, most)
         whole = answer(tokens)
         if self.how == "late-error":
             event = b'data: {"error":{"message":"lost the worker"}}\n\n'
             return [whole[0], b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)]
-        return whole[:1] if self.how == "cut" else whole
+        return shaped(whole, self.how)
+
+
+def shaped(whole: list[bytes], how: str) -> list[bytes]:
+    """A good answer as a server that is odd would send it."""
+    if how == "cut":
+        return whole[:1]
+    if how == "close":
+        return [whole[0].replace(b"\r\n", b"\r\nconnection: close\r\n", 1), *whole[1:]]
+    if how == "trailing":
+        return [*whole[:-1], whole[-1] + b"what is this?"]
+    if how == "no-length":
+        head, _, body = b"".join(whole).partition(b"\r\n\r\n")
+        events = re.findall(rb"data: .*\n\n", body)
+        return [head.replace(b"\r\ntransfer-encoding: chunked", b"") + b"\r\n\r\n", *events]
+    return whole
 
 
 def plain(status: int, body: str) -> bytes:

@@ -136,6 +136,24 @@ def test_errors_in_words(server: Server, how: str, error: str) -> None:
     assert (found.requests, found.errors, found.ttft_ms) == (0, {error: 12}, None)
 
 
+@pytest.mark.parametrize("how", ["close", "no-length", "trailing"])
+@pytest.mark.parametrize("load", [LOAD, replace(LOAD, concurrency=None, rate_per_s=500.0)])
+def test_servers_that_do_not_keep_a_connection(server: Server, how: str, load: Load) -> None:
+    server.how = how
+    outcome = run(server.url, load)
+    assert {(one.output_tokens, one.error) for one in outcome.samples} == {(8, None)}
+    assert (len(outcome.samples), outcome.warm_errors, len(server.asked)) == (12, [], 15)
+    assert server.connections == 15
+    assert load.concurrency is None or server.most_at_once <= load.concurrency
+
+
+def test_a_conversation_goes_on_over_another_connection(server: Server) -> None:
+    server.how = "close"
+    outcome = run(server.url, replace(LOAD, turns=3, concurrency=1, requests=6, warmup=0))
+    assert [one.error for one in outcome.samples] == [None] * 6
+    assert [len(one["messages"]) for one in server.asked] == [1, 3, 5, 1, 3, 5]
+
+
 def test_an_answer_without_text_has_no_tokens_whatever_the_usage_says(server: Server) -> None:
     server.how = "empty"
     outcome = run(server.url, LOAD)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +21,9 @@ from dynoctl.bench.record import Tool
 from dynoctl.errors import DynoctlError, Interrupted, UsageError
 from dynoctl.probe.bench import libc
 from dynoctl.probe.bench.environment import Environment
-from dynoctl.probe.bench.external import Aiperf
-from dynoctl.probe.bench.process import Ended, run
+from dynoctl.probe.bench.external import Aiperf, Signs
+from dynoctl.probe.bench.interrupts import ASKED, interrupts
+from dynoctl.probe.bench.process import Ended, cpu_s, run
 from dynoctl.probe.bench.tokens import byte_folder, counter
 from dynoctl.probe.bench.tool import Job
 from tests.servers import free_port
@@ -56,11 +62,43 @@ def test_what_it_wrote_is_what_was_measured(tmp_path: Path, job: Job) -> None:
     assert str(tmp_path / "tokenizers" / "bytes") in measured.command
 
 
+def test_a_trace_begins_when_the_run_does(tmp_path: Path, job: Job) -> None:
+    row = '{"timestamp": %d, "input_length": 20, "output_length": 4, "hash_ids": [1]}\n'
+    (tmp_path / "mine.jsonl").write_text("".join(row % at for at in (90_500, 90_000, 91_000)))
+    load = replace(LOAD, trace=str(tmp_path / "mine.jsonl"), trace_speed=2.0, requests=2, concurrency=None)
+    tool = aiperf(tmp_path, f"cp {GOLDEN}/aiperf/* $out/")
+    words = tool.measure(replace(job, load=load), lambda *_: None).command
+    sent = Path(words[words.index("--input-file") + 1]).read_bytes().splitlines()
+    assert [json.loads(line)["timestamp"] for line in sent] == [0, 250]
+
+
+def test_its_progress_is_that_of_the_warm_up_first(tmp_path: Path, job: Job) -> None:
+    lines = (GOLDEN / "aiperf" / "profile_export.jsonl").read_text().splitlines(keepends=True)
+    told: list[tuple[bool, int, int, int]] = []
+    job.folder.mkdir()
+    signs = Signs(job, aiperf(tmp_path, "").done, lambda *one: told.append(one))
+    for seen in (0, 1, 2, 5):
+        (job.folder / "profile_export.jsonl").write_text("".join(lines[:seen]))
+        signs()
+    assert told == [(True, 0, 2, 0), (True, 1, 2, 0), (False, 0, 4, 0), (False, 3, 4, 0)]
+
+
 def test_it_crashes(tmp_path: Path, job: Job) -> None:
     error = refused(aiperf(tmp_path, "echo Traceback; echo 'Bang: it broke'; exit 3"), job)
     assert error.message == "aiperf 0.13.0 ended with exit code 3"
     assert error.detail == ("Traceback", "Bang: it broke", f"its files are kept in {job.folder}")
     assert error.next == f"less {job.folder}/tool.log"
+
+
+def test_what_went_wrong_is_found_among_its_tracebacks(tmp_path: Path, job: Job) -> None:
+    lines = [
+        "10:00:01.2 INFO  Starting",
+        "10:00:02.3 ERROR    Bang: it broke",
+        "Traceback",
+        *map(str, range(9)),
+    ]
+    error = refused(aiperf(tmp_path, f"printf '%s\\n' {shlex.join(lines)}; exit 1"), job)
+    assert error.detail == ("10:00:02.3 ERROR    Bang: it broke", f"its files are kept in {job.folder}")
 
 
 def test_it_is_killed(tmp_path: Path, job: Job) -> None:
@@ -73,12 +111,23 @@ def test_it_hangs_and_nothing_of_it_is_left(tmp_path: Path, job: Job) -> None:
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+def test_it_crashes_and_its_helpers_go_too(tmp_path: Path, job: Job) -> None:
+    error = refused(aiperf(tmp_path, f"sleep 300 & echo $! > {tmp_path}/pid; exit 3"), job)
+    assert error.message == "aiperf 0.13.0 ended with exit code 3"
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 def gone(pid: int) -> bool:
-    """Whether it does not run any more; that nobody has buried it yet does not matter."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    """Whether it ends in a moment; that nobody has buried it yet does not matter."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_its_files_have_another_form(tmp_path: Path, job: Job) -> None:
@@ -102,31 +151,60 @@ def test_errors_alone_are_a_result(tmp_path: Path, job: Job) -> None:
     assert measured.metrics.errors == {"status 404: The model 'nomodel' does not exist.": 2}
 
 
-def test_ctrl_c_is_passed_on_and_what_was_written_is_kept(tmp_path: Path, job: Job) -> None:
-    body = f"trap 'cp {GOLDEN}/aiperf/* $out/; exit 130' INT\necho up\nwhile :; do sleep 0.05; done"
-    tool = aiperf(tmp_path, body)
-    press_when(job.folder / "tool.log", "up")
-    measured = tool.measure(job, lambda *_: None)
+# A fake that outlives a test, because that was killed, ends itself.
+WAITS = "echo up\nfor _ in $(seq 600); do sleep 0.05; done"
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP is not ignored, though the tests may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_ctrl_c_is_passed_on_and_what_was_written_is_kept(
+    tmp_path: Path, job: Job, asked: signal.Signals, hangup: None
+) -> None:
+    tool = aiperf(tmp_path, f"trap 'cp {GOLDEN}/aiperf/* $out/; exit 130' INT\n{WAITS}")
+    press_when(job.folder / "tool.log", "up", asked)
+    measured = tool.measure(replace(job, silence_s=30.0), lambda *_: None)
     assert measured.interrupted
     assert len(measured.samples) == 4
 
 
 def test_ctrl_c_before_anything_was_written(tmp_path: Path, job: Job) -> None:
-    tool = aiperf(tmp_path, "echo up\nwhile :; do sleep 0.05; done")
-    press_when(job.folder / "tool.log", "up")
-    error = refused(tool, job)
+    tool = aiperf(tmp_path, WAITS)
+    press_when(job.folder / "tool.log", "up", signal.SIGINT)
+    error = refused(tool, replace(job, silence_s=30.0))
     assert isinstance(error, Interrupted)
     assert error.message == "interrupted; aiperf 0.13.0 wrote no result of this point"
 
 
-def press_when(path: Path, said: str) -> None:
-    """Ctrl-C once that stands there."""
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        calls: list[str] = []
+        with interrupts() as pressed:
+            pressed.then(lambda: calls.append("asked"))
+            signal.raise_signal(signal.SIGHUP)
+            assert calls == []
+            signal.raise_signal(signal.SIGTERM)
+            assert calls == ["asked"]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def press_when(path: Path, said: str, asked: signal.Signals) -> None:
+    """Ctrl-C, or another such signal, once that stands there."""
 
     def press() -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if path.exists() and said in path.read_text():
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, asked)
                 return
             time.sleep(0.01)
 
@@ -146,6 +224,17 @@ def test_a_busy_process_is_found(tmp_path: Path) -> None:
         == 0.95
     )
     assert Ended(0).busiest((0, 1)) is None
+
+
+def test_a_process_that_polls_says_nothing_of_how_busy_a_tool_is() -> None:
+    own, name = os.getpid(), Path("/proc/self/comm").read_text().strip()
+    assert own in cpu_s(own)
+    assert own not in cpu_s(own, name)
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        try:
+            assert child.pid in cpu_s(own, name)
+        finally:
+            child.kill()
 
 
 def test_an_environment_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
