@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,12 @@ class Served(Cluster):
         usage: dict[str, Any] = {}
         with self.stream(content, stream_options={"include_usage": True}, **more) as answer:
             prefill = answer.headers["x-dyno-prefill"]
-            for event in _events(answer):
+            for line in answer:
+                if line.startswith(b": x-dyno-prefill "):  # a ping went out before the first token
+                    prefill = line.split()[-1].decode()
+                if not line.startswith(b"data: ") or line == b"data: [DONE]\n":
+                    continue
+                event = json.loads(line[6:])
                 usage = event.get("usage") or usage
                 text += "".join(one["delta"].get("content") or "" for one in event["choices"])
         cached = usage["prompt_tokens_details"]["cached_tokens"]
@@ -112,9 +116,3 @@ SOURCES = ("computed", "local_cache_hit", "external_kv_transfer")
 def gained(before: dict[str, float], after: dict[str, float]) -> tuple[float, ...]:
     """What was computed, found in the cache, transferred, between two looks."""
     return tuple(after[source] - before[source] for source in SOURCES)
-
-
-def _events(answer: Any) -> Iterator[dict[str, Any]]:
-    for line in answer:
-        if line.startswith(b"data: ") and line != b"data: [DONE]\n":
-            yield json.loads(line[6:])
