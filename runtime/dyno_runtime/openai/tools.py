@@ -7,6 +7,7 @@ of its own accord is its own affair, which no schema describes: that needs a par
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -15,7 +16,6 @@ from dyno_runtime.openai.errors import invalid
 from dyno_runtime.openai.fields import Function, NamedTool
 from dyno_runtime.openai.request import ChatRequest
 
-SHARED = ("$defs", "definitions")  # where a schema keeps what it refers to, from its root
 NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -30,7 +30,7 @@ def forced_calls(request: ChatRequest) -> Forced | None:
     """None where the model may answer without a call. Raises ApiError (400)."""
     choice, functions = request.tool_choice, [tool.function for tool in request.tools or ()]
     if isinstance(choice, NamedTool):
-        (function,) = (one for one in functions if one.name == choice.function.name)
+        function = next(one for one in functions if one.name == choice.function.name)
         forced = Forced(function.name, _form(_parameters(function)))
     elif choice == "required":
         forced = Forced(None, _form(_list(functions, several=request.parallel_tool_calls is not False)))
@@ -39,6 +39,10 @@ def forced_calls(request: ChatRequest) -> Forced | None:
     if request.response_format is not None and request.response_format.type != "text":
         message = "'response_format' cannot be combined with a 'tool_choice' that insists on a call."
         raise invalid(message, "response_format")
+    for field in ("ignore_eos", "min_tokens"):
+        if getattr(request, field):
+            # Behind the end of the calls a schema allows nothing more.
+            raise invalid(f"'{field}' cannot be combined with a 'tool_choice' that insists on a call.", field)
     return forced
 
 
@@ -51,27 +55,55 @@ def _parameters(function: Function) -> dict[str, Any]:
 
 
 def _list(functions: list[Function], *, several: bool) -> dict[str, Any]:
-    """The schema of a list of calls; what the functions' own schemas refer to moves to its root."""
-    shared: dict[str, dict[str, Any]] = {}
+    """The schema of a list of calls. A function's own schema with references has a root of its own in it."""
+    homes: dict[str, Any] = {}
     kinds = []
-    for function in functions:
-        own = dict(_parameters(function))
-        for key in SHARED:
-            for name, value in (own.pop(key, None) or {}).items():
-                if shared.setdefault(key, {}).setdefault(name, value) != value:
-                    raise invalid(f"'tools' define {name!r} of '{key}' in two ways.", "tools")
+    for number, function in enumerate(functions):
+        own = _parameters(function)
+        root = f"#/$defs/f{number}"
+        moved = _moved(own, root)
+        if moved != own:
+            homes[f"f{number}"], own = moved, {"$ref": root}
         properties = {"name": {"enum": [function.name]}, "arguments": own}
         required = ["name", "arguments"]
         kinds.append(
             {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
         )
     most = {} if several else {"maxItems": 1}
+    shared = {"$defs": homes} if homes else {}
     return {"type": "array", "minItems": 1, **most, "items": {"anyOf": kinds}, **shared}
+
+
+def _moved(value: Any, root: str) -> Any:
+    """A part of a schema whose root is elsewhere now."""
+    if isinstance(value, list):
+        return [_moved(one, root) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: root + one[1:] if key == "$ref" and (one == "#" or _is_path(one)) else _moved(one, root)
+        for key, one in value.items()
+    }
+
+
+def _is_path(reference: Any) -> bool:
+    return isinstance(reference, str) and reference.startswith("#/")
 
 
 class _Made(msgspec.Struct):
     name: str
     arguments: msgspec.Raw
+
+
+def _read(text: str) -> tuple[str, str]:
+    """Name and arguments of a whole call."""
+    try:
+        made = msgspec.json.decode(text, type=_Made)
+        return made.name, bytes(made.arguments).decode()
+    except msgspec.DecodeError:
+        # A schema lets an engine write half of a surrogate pair; as an escape that is JSON to everybody else.
+        loose = json.loads(text)
+        return loose["name"], json.dumps(loose["arguments"])
 
 
 class Calls:
@@ -82,7 +114,7 @@ class Calls:
         self._prefix = prefix
         self._count = 0
         self._depth = 0
-        self._quoted = self._escaped = False
+        self._quoted = self._escaped = self._closed = False
         self._text: list[str] = []  # of the call that has begun
 
     def finish(self, reason: str) -> str:
@@ -108,12 +140,13 @@ class Calls:
     def _list(self, text: str) -> list[dict[str, Any]]:
         new = []
         for char in text:
+            if self._closed:
+                break  # an engine that has to go on behind the list may say anything
             if self._depth > 1 or char == "{":
                 self._text.append(char)
             if self._ends(char):
-                made = msgspec.json.decode("".join(self._text), type=_Made)
+                new.append(self._begin(*_read("".join(self._text))))
                 self._text.clear()
-                new.append(self._begin(made.name, bytes(made.arguments).decode()))
         return new
 
     def _ends(self, char: str) -> bool:
@@ -127,5 +160,6 @@ class Calls:
             self._depth += 1
         elif char in "]}":
             self._depth -= 1
+            self._closed = self._depth == 0
             return self._depth == 1
         return False

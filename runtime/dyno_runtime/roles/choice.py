@@ -6,6 +6,7 @@ become one event: no work is done for a token beyond keeping it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,8 @@ from dyno_runtime.wire.sampling import Logprob
 if TYPE_CHECKING:
     from dyno_runtime.roles.flight import Flight
     from dyno_runtime.roles.visit import Visit
+
+log = logging.getLogger("dyno.api")
 
 
 class Choice:
@@ -121,7 +124,14 @@ class Choice:
     # ---- to the client
 
     def flush(self) -> None:
-        """Give out what has come."""
+        """Give out what has come. What cannot be told ends its request, and not those of the same turn."""
+        try:
+            self._flush()
+        except Exception:
+            log.exception("an answer broke")
+            self._visit.fail(Failure("engine", "this answer could not be told; the log says why"))
+
+    def _flush(self) -> None:
         self._queued = False
         if self._over:
             return

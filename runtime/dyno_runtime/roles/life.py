@@ -24,6 +24,7 @@ class Life:
         """`how` is logged when the end is asked for: what the process does then."""
         self.ending = asyncio.Event()
         self.fatal: str | None = None
+        self._asked = False
         self._log = log
         self._how = how
 
@@ -34,9 +35,10 @@ class Life:
 
     def stop(self) -> None:
         """Ask for the end; asked twice, end at once."""
-        if self.ending.is_set():
+        if self._asked:
             self._log.warning("asked to stop again: ending at once")
             os._exit(1)
+        self._asked = True
         self._log.info(self._how)
         self.ending.set()
 

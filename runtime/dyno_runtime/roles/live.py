@@ -66,7 +66,7 @@ class Live:
         kind, model = split_config_key(key)
         try:
             if kind == "disagg":
-                self._disagg[model] = self._read_disagg(value)
+                self._disagg[model] = self._read_disagg(model, value)
             elif kind == "routing":
                 change = msgspec.json.decode(value, type=RoutingChange)
                 self._routing[model] = _laid_over(self._settings.routing, change)
@@ -89,14 +89,15 @@ class Live:
         self._refused.pop(key, None)
         self._changed()
 
-    def _read_disagg(self, value: bytes) -> Disagg:
+    def _read_disagg(self, model: str, value: bytes) -> Disagg:
         change = msgspec.json.decode(value, type=DisaggChange)
         if self._settings.disagg.mode == "off" and change.mode not in (UNSET, "off"):
             raise ValueError(
                 f"mode cannot become {change.mode!r}: the topology says off, so nobody pulls from the queue"
             )
         transfer = self._settings.transfer
-        if transfer is not None and change.prefill_timeout_s is not UNSET:
+        ours = model == self._settings.model.name  # the leases of other models are others' affair
+        if ours and transfer is not None and change.prefill_timeout_s is not UNSET:
             longest_s = round(transfer.lease_s * (1 - LEASE_MARGIN), 3)
             if change.prefill_timeout_s > longest_s:
                 raise ValueError(

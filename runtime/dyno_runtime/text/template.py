@@ -48,30 +48,6 @@ class _Generation(Extension):
         return nodes.Scope(body).set_lineno(line)
 
 
-class _Context(Context):
-    """A context for one rendering; what no template here can change is made once, in the environment."""
-
-    def __init__(
-        self, environment: _Environment, template: jinja2.Template, variables: dict[str, Any]
-    ) -> None:
-        self.parent = variables
-        self.vars = {}
-        self.environment = environment
-        self.eval_ctx = environment.eval_ctx
-        self.exported_vars = set()
-        self.name = template.name
-        self.globals_keys = set()
-        self.blocks = {name: [block] for name, block in template.blocks.items()}
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, with the evaluation context of all its templates: nothing changes it where `autoescape` is off."""
-
-    def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-        self.eval_ctx = nodes.EvalContext(self)
-
-
 class ChatTemplates:
     """One model's templates, compiled."""
 
@@ -124,7 +100,8 @@ class ChatTemplates:
         }
         try:
             # As `template.render` does it, without its copies.
-            text = "".join(template.root_render_func(_Context(self._environment, template, variables)))
+            context = Context(self._environment, variables, template.name, template.blocks)
+            text = "".join(template.root_render_func(context))
         except jinja2.TemplateError as error:
             raise TemplateRefused(f"the model's chat template refuses these messages: {error}") from error
         except Exception as error:  # a template is a program: any of Python's errors may come out of it
@@ -144,8 +121,10 @@ class ChatTemplates:
         raise TemplateRefused(f"this model has no chat template {name!r}; it has {known}")
 
 
-def _environment(now: Now) -> _Environment:
-    environment = _Environment()
+def _environment(now: Now) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda form: now().strftime(form)

@@ -281,7 +281,7 @@ class Join(Struct, frozen=True, tag=50):
 class Formed(Struct, frozen=True, tag=51):
     """The head to a rank: all ranks are here, start your part of the engine, which is known by this name."""
 
-    engine_id: str
+    engine_id: str = ""
 
 
 class Measure(Struct, frozen=True, tag=40):

@@ -100,6 +100,14 @@ def test_what_follows_an_event_that_cannot_be_read_is_not_known(
     assert told[1].changes == [KvCleared()]
 
 
+def test_blocks_of_another_size_cost_only_themselves(account: KvAccount, told: list[KvEvents]) -> None:
+    """vLLM tells of parts of blocks with some models, for each prompt: what is known besides stays known."""
+    account.take(0, payload(MAP))
+    account.take(1, payload({**MAP, "block_hashes": [13], "token_ids": [1, 2]}, GONE_MAP))
+    assert account.held() == (2, [ONE])
+    assert told[1].changes == [KvRemoved([TWO])]
+
+
 def test_a_gap_is_seen_and_what_is_not_to_be_had_any_more_is_forgotten(
     account: KvAccount, told: list[KvEvents]
 ) -> None:

@@ -42,10 +42,17 @@ def test_a_named_function_is_its_parameters_alone() -> None:
     assert schema(tools=tools, tool_choice=named("time")) == nothing
 
 
-def test_required_is_a_list_of_calls_whose_references_lead_to_its_root() -> None:
-    shared = {"$defs": {"Unit": {"enum": ["C", "F"]}}}
-    heat = {"type": "object", "properties": {"unit": {"$ref": "#/$defs/Unit"}}}
-    tools = [tool("weather", CITY), tool("heat", {**heat, **shared})]
+def test_required_is_a_list_of_calls_whose_references_stay_within_their_function() -> None:
+    def heat(root: str) -> dict[str, Any]:
+        properties = {
+            "unit": {"$ref": f"{root}/$defs/Unit"},
+            "then": {"$ref": root},
+            "$ref": {"type": "string"},
+        }
+        again = {"oneOf": [{"$ref": f"{root}/properties/unit"}, {"$ref": "https://elsewhere/#/x"}]}
+        return {"properties": {**properties, "again": again}, "$defs": {"Unit": {"enum": ["C", "F"]}}}
+
+    tools = [tool("weather", CITY), tool("heat", heat("#"))]
 
     def call(name: str, arguments: Any) -> dict[str, Any]:
         properties = {"name": {"enum": [name]}, "arguments": arguments}
@@ -60,11 +67,27 @@ def test_required_is_a_list_of_calls_whose_references_lead_to_its_root() -> None
     wanted = {
         "type": "array",
         "minItems": 1,
-        "items": {"anyOf": [call("weather", CITY), call("heat", heat)]},
-        **shared,
+        "items": {"anyOf": [call("weather", CITY), call("heat", {"$ref": "#/$defs/f1"})]},
+        "$defs": {"f1": heat("#/$defs/f1")},
     }
     assert schema(tools=tools, tool_choice="required") == wanted
     assert schema(tools=tools, tool_choice="required", parallel_tool_calls=False) == {**wanted, "maxItems": 1}
+
+
+def test_one_name_may_stand_for_different_things_in_two_functions() -> None:
+    tools = [tool(name, {"$ref": "#/$defs/A", "$defs": {"A": {"enum": [name]}}}) for name in "fg"]
+    homes = schema(tools=tools, tool_choice="required")["$defs"]
+    assert [homes[home]["$defs"]["A"] for home in ("f0", "f1")] == [{"enum": ["f"]}, {"enum": ["g"]}]
+
+
+@pytest.mark.parametrize("parameters", [{"$defs": [1]}, {"definitions": "x"}, {"$ref": 5}])
+def test_a_schema_that_is_none_is_for_the_engine_to_refuse(parameters: dict[str, Any]) -> None:
+    (call,) = schema(tools=[tool("f", parameters)], tool_choice="required")["items"]["anyOf"]
+    assert call["properties"]["arguments"] == parameters
+
+
+def test_of_two_functions_of_one_name_the_first_is_called() -> None:
+    assert schema(tools=[tool("f", CITY), tool("f")], tool_choice=named("f")) == CITY
 
 
 @pytest.mark.parametrize("choice", ["none", "auto", None])
@@ -99,16 +122,19 @@ def test_else_nothing_is_forced(choice: str | None) -> None:
             "response_format",
         ),
         (
-            {
-                "tools": [tool("f", {"$defs": {"A": {"type": "string"}}}), tool("g", {"$defs": {"A": {}}})],
-                "tool_choice": "required",
-            },
-            ABLE,
-            "'tools' define 'A' of '$defs' in two ways.",
-            "tools",
+            {"tools": [tool("f")], "tool_choice": "required", "ignore_eos": True},
+            ABLE | {"ignore_eos"},
+            "'ignore_eos' cannot be combined with a 'tool_choice' that insists on a call.",
+            "ignore_eos",
+        ),
+        (
+            {"tools": [tool("f")], "tool_choice": named("f"), "min_tokens": 3},
+            ABLE | {"min_tokens"},
+            "'min_tokens' cannot be combined with a 'tool_choice' that insists on a call.",
+            "min_tokens",
         ),
     ],
-    ids=["auto", "unable", "two forms", "two meanings"],
+    ids=["auto", "unable", "two forms", "no end", "a later end"],
 )
 def test_what_cannot_be_done_is_refused(
     fields: dict[str, Any], features: frozenset[str], message: str, param: str
@@ -166,3 +192,15 @@ def test_a_call_that_was_cut_off_is_not_told() -> None:
     assert [delta["function"]["name"] for delta in deltas] == ["f"]
     assert calls.finish("length") == "length"
     assert told(Forced(None, {}), '[{"name": "f", "argu', 5)[0] == []
+
+
+@pytest.mark.parametrize("behind", ["{}", '[{"name": "g", "arguments": {}}]', "] [{]}"])
+def test_what_an_engine_says_behind_the_list_is_no_call(behind: str) -> None:
+    """With `ignore_eos` it has to go on, and no schema holds it any more."""
+    deltas, _ = told(Forced(None, {}), f"{LIST} {behind}", 5)
+    assert [delta["function"]["name"] for delta in deltas] == ["f", "g"]
+
+
+def test_half_of_a_surrogate_pair_is_passed_on_as_it_is_written() -> None:
+    (delta,), _ = told(Forced(None, {}), '[{"name": "f", "arguments": {"a": "\\ud83d"}}]', 5)
+    assert delta["function"] == {"name": "f", "arguments": '{"a": "\\ud83d"}'}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,10 +12,10 @@ import pytest
 from dyno_runtime.openai.answers import Head
 from dyno_runtime.openai.tools import Calls, Forced
 from dyno_runtime.roles.choice import Choice
-from dyno_runtime.roles.visit import Visit
+from dyno_runtime.roles.visit import Pump, Visit
 from dyno_runtime.text.answer import Answer, Stop
 from dyno_runtime.text.tokenizer import ByteTokenizer
-from dyno_runtime.wire.messages import Delta
+from dyno_runtime.wire.messages import Delta, Failure
 
 LIST = '[{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]'
 WHOLE = [("f", '{"a": 1}'), ("g", "{}")]
@@ -29,6 +30,7 @@ class Reader:
         self.logprobs = None
         self.pump = SimpleNamespace(soon=lambda choice: choice.flush())
         self.data = b""
+        self.failed: Failure | None = None
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None  # it never holds back, and nothing else is of interest
@@ -37,6 +39,9 @@ class Reader:
         self.data += data
 
     done = write
+
+    def fail(self, failure: Failure) -> None:
+        self.failed = failure
 
     @property
     def deltas(self) -> list[dict[str, Any]]:
@@ -83,3 +88,14 @@ def test_a_named_function_is_streamed_piece_by_piece_and_just_stops() -> None:
     assert len(calls) > 1
     assert "".join(call["function"]["arguments"] for call in calls) == '{"a": 1}'
     assert reader.deltas[-1]["finish_reason"] == "stop"
+
+
+async def test_an_answer_that_cannot_be_told_takes_no_other_of_its_turn_with_it() -> None:
+    pump, readers = Pump(merge=True), [Reader(stream=True), Reader(stream=True)]
+    for reader, text in zip(readers, ('[{"no": "call"}]', LIST), strict=True):
+        reader.pump = cast(Any, pump)
+        choice_for(reader, Forced(None, {})).item(Delta(ByteTokenizer().encode(text), "stop"))
+    await asyncio.sleep(0.01)
+    broken, whole = readers
+    assert broken.failed == Failure("engine", "this answer could not be told; the log says why")
+    assert (whole.failed, whole.deltas[-1]["finish_reason"]) == (None, "tool_calls")

@@ -22,6 +22,11 @@ def test_a_prefill_is_waited_for_no_longer_than_its_kv_is_kept() -> None:
         "kept for 30 s, so the longest is 20; set disagg.prefill_timeout_s in the topology for a longer one, and "
         "dynoctl up"
     )
+    live.put(KEY, json.dumps({"prefill_timeout_s": 20}).encode())
+    live.put(
+        "/c/config/disagg/another", json.dumps({"prefill_timeout_s": 99}).encode()
+    )  # its leases are not ours
+    assert (live.disagg("another").prefill_timeout_s, live.problem) == (99.0, None)
 
 
 def test_a_lease_is_as_long_as_a_prefill_is_waited_for_and_a_margin() -> None:

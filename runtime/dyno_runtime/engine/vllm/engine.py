@@ -241,6 +241,8 @@ class VllmEngine:
             return library.SamplingParams(**made, output_kind=library.DELTA)
         except library.refusals as error:
             raise BadJob(_sentence(error)) from error
+        except ValueError as error:
+            raise BadJob(_sentence(error)) from error
 
     def _prompt(self, job: Job) -> Any:
         # Blocks of different salts are different blocks, for the engine as for routers.

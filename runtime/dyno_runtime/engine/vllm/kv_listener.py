@@ -17,7 +17,7 @@ from typing import Any
 
 from dyno_runtime.engine.base import HashBlocks, KvCleared, KvEvents, KvRemoved, KvStored, OnKv
 from dyno_runtime.engine.named_blocks import NamedBlocks
-from dyno_runtime.engine.vllm.kv_events import BadEvent, Cleared, Removed, Stored, read_batch
+from dyno_runtime.engine.vllm.kv_events import BadEvent, Cleared, Event, Removed, Stored, read_batch
 from dyno_runtime.wire.kv import BlockHash
 
 log = logging.getLogger("dyno.kv")
@@ -91,18 +91,24 @@ class KvAccount:
         self.expected = number + 1
         try:
             for event in read_batch(payload):
-                match event:
-                    case Stored():
-                        salt = int(event.salt) if event.salt is not None and event.salt.isdigit() else 0
-                        self._blocks.stored(event.blocks, event.before, event.tokens, salt)
-                    case Removed():
-                        self._blocks.removed(event.blocks)
-                    case Cleared():
-                        self._blocks.cleared()
-        except (BadEvent, ValueError) as error:
+                self._apply(event)
+        except BadEvent as error:
             log.warning("%s", error)
-            self._blocks.cleared()  # what followed in this batch is not known
+            self._blocks.cleared()  # what the batch said is not known
         self._tell()
+
+    def _apply(self, event: Event) -> None:
+        match event:
+            case Stored():
+                try:
+                    salt = int(event.salt) if event.salt is not None and event.salt.isdigit() else 0
+                    self._blocks.stored(event.blocks, event.before, event.tokens, salt)
+                except ValueError as error:
+                    log.warning("%s", error)  # blocks without a name cost a hit, and nothing else
+            case Removed():
+                self._blocks.removed(event.blocks)
+            case Cleared():
+                self._blocks.cleared()
 
     def _tell(self) -> None:
         changes = self._changes.take()

@@ -117,11 +117,11 @@ def _imported() -> Library:
         return getattr(importlib.import_module(module), name)
 
     kinds = take("vllm.sampling_params", "RequestOutputKind")
-    refusals: list[type[Exception]] = [ValueError]
+    refusals: tuple[type[Exception], ...]
     try:
-        refusals.append(take("vllm.exceptions", "VLLMClientError"))
+        refusals = (take("vllm.exceptions", "VLLMClientError"),)
     except (ImportError, AttributeError):
-        pass  # of a version that says it with ValueError
+        refusals = (ValueError,)  # of a version that has no error of its own for it
     return Library(
         version=take("vllm", "__version__"),
         AsyncLLM=take("vllm.v1.engine.async_llm", "AsyncLLM"),
@@ -133,6 +133,6 @@ def _imported() -> Library:
         tokens_input=take("vllm.inputs", "tokens_input"),
         StatLoggerBase=take("vllm.v1.metrics.loggers", "StatLoggerBase"),
         EngineDeadError=take("vllm.v1.engine.exceptions", "EngineDeadError"),
-        refusals=tuple(refusals),
+        refusals=refusals,
         Parser=take("vllm.utils.argparse_utils", "FlexibleArgumentParser"),
     )
