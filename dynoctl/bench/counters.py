@@ -7,6 +7,7 @@ are left out: a difference of two moments means nothing for the one, and is too 
 from __future__ import annotations
 
 import re
+from math import isfinite
 
 import msgspec
 
@@ -25,9 +26,11 @@ def counters(text: str) -> dict[str, float]:
         name = match[1].partition("{")[0]
         if name.endswith(("_total", "_sum", "_count")):
             try:
-                found[match[1]] = float(match[2])
+                value = float(match[2])
             except ValueError:
                 continue
+            if isfinite(value):  # others can neither be counted with nor kept as JSON
+                found[match[1]] = value
     return found
 
 

@@ -16,30 +16,38 @@ OURS = {
     "--model": "--model --model-names",
     "--tokenizer": "--tokenizer",
     "--concurrency": "--concurrency --concurrency-range --session-concurrency --prefill-concurrency "
-    "--concurrency-ramp-duration",
+    "--concurrency-ramp-duration --concurrency-min --concurrency-max --concurrency-steps",
     "--request-rate": "--request-rate --request-rate-range --request-rate-mode --arrival-pattern "
-    "--request-rate-series --user-centric-rate --num-users",
+    "--request-rate-series --request-rate-ramp-duration --arrival-smoothness --burstiness --vllm-burstiness "
+    "--user-centric-rate --num-users",
     "--requests": "--request-count --num-requests --num-sessions --num-conversations --conversation-num "
     "--benchmark-duration --measurement-interval --num-dataset-entries --num-prompts",
     "--warmup": "--warmup-request-count --num-warmup-requests --num-warmup-sessions --warmup-duration "
     "--warmup-concurrency --warmup-request-rate --warmup-arrival-pattern --agentic-cache-warmup-duration",
-    "--input-tokens": "--synthetic-input-tokens-mean --prompt-input-tokens-mean --isl",
+    "--input-tokens": "--synthetic-input-tokens-mean --prompt-input-tokens-mean --isl --isl-min --isl-max "
+    "--isl-steps --isl-osl-pairs --sequence-distribution --seq-dist --random-range-ratio",
     "--input-stddev": "--synthetic-input-tokens-stddev --prompt-input-tokens-stddev --isl-stddev",
     "--output-tokens": "--output-tokens-mean --prompt-output-tokens-mean --osl "
-    "--output-tokens-mean-deterministic",
+    "--output-tokens-mean-deterministic --osl-min --osl-max --osl-steps",
     "--output-stddev": "--output-tokens-stddev --prompt-output-tokens-stddev --osl-stddev",
     "--seed": "--random-seed",
-    "--turns": "--session-turns-mean --conversation-turn-mean",
-    "--shared-prefix": "--prefix-prompt-length --prompt-prefix-length --shared-system-prompt-length",
+    "--turns": "--session-turns-mean --conversation-turn-mean --session-turns-stddev --conversation-turn-stddev "
+    "--session-turn-delay-mean --conversation-turn-delay-mean",
+    "--shared-prefix": "--prefix-prompt-length --prompt-prefix-length --shared-system-prompt-length "
+    "--system-prompt --system-prompt-file --user-context-prompt-length",
     "--prefixes": "--num-prefix-prompts --prompt-prefix-pool-size --prefix-prompt-pool-size",
-    "--trace": "--input-file --custom-dataset-type --fixed-schedule --public-dataset",
+    "--trace": "--input-file --custom-dataset-type --fixed-schedule --public-dataset --dataset-name "
+    "--hf-weka-dataset",
     "--trace-speed": "--replay-speedup --synthesis-speedup-ratio",
     "--slo": "--goodput",
     "--repeat": "--num-profile-runs",
     "--output": "--artifact-dir --output-artifact-dir",
 }
 # What sets all of it at once, so that no flag of ours is the same.
-WHOLE = "--config --file --override-config --scenario --sweep-type --sweep-range --sweep-list --search-space"
+WHOLE = (
+    "--config --file --override-config --scenario --sweep-type --sweep-range --sweep-list --search-space "
+    "--search-recipe --cache-bust --dataset-sampling-strategy"
+)
 SHORT = {"-u": "--url", "-m": "--model", "-p": "--requests", "-f": None}
 _FLAGS: dict[str, str | None] = {
     **{word: ours for ours, words in OURS.items() for word in words.split()},

@@ -73,14 +73,15 @@ def parse(requests: str, summary: str, load: Load, gpus: int, count: Callable[[s
     measured.sort(key=lambda one: int(one["timestamp"]))
     start_ns = int(measured[0]["timestamp"])
     end_ns = max(int(one["response_timestamps"][-1]) for one in measured if one["response_timestamps"])
-    samples = [_sample(one, start_ns, count) for one in measured]
+    asked = load.output_tokens if load.exact_output else None  # whatever `--extra-inputs` made of it
+    samples = [_sample(one, start_ns, asked, count) for one in measured]
     own = metrics(samples, (end_ns - start_ns) / 1e9, load.slo, gpus)
     # In what it sums up, requests that failed within their stream are as good as others.
     found = own if own.errors else told(json.loads(summary), own, gpus)
     return Parsed(samples, found, (start_ns, end_ns), [])
 
 
-def _sample(one: dict[str, Any], start_ns: int, count: Callable[[str], int]) -> Sample:
+def _sample(one: dict[str, Any], start_ns: int, asked: int | None, count: Callable[[str], int]) -> Sample:
     sent_ns = int(one["timestamp"])
     times = [int(at) for at in one["response_timestamps"]]
     pieces, error = _pieces([str(output["response"]) for output in one["response_outputs"]])
@@ -91,8 +92,8 @@ def _sample(one: dict[str, Any], start_ns: int, count: Callable[[str], int]) -> 
     first_s = (spoken[0] - sent_ns) / 1e9 if spoken else None
     payload = json.loads(one["request_inputs"]["payload"])
     tokens = sum(count(str(message["content"])) for message in payload["messages"])
-    said, asked = count("".join(pieces)), payload.get("max_tokens")
-    return Sample(start_s, latency_s, first_s, tokens, said, None, asked)
+    asked = payload.get("max_tokens") if asked is None else asked
+    return Sample(start_s, latency_s, first_s, tokens, count("".join(pieces)), None, asked)
 
 
 def _pieces(responses: list[str]) -> tuple[list[str], str | None]:

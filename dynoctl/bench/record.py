@@ -143,9 +143,14 @@ def masked(record: Record, secrets: Secrets) -> Record:
             return [clean(one) for one in value]
         if isinstance(value, dict):
             return {clean(name): clean(one) for name, one in value.items()}
+        if isinstance(value, msgspec.Struct):  # whose fields' names are ours
+            return msgspec.structs.replace(
+                value, **{name: clean(getattr(value, name)) for name in value.__struct_fields__}
+            )
         return value
 
-    return msgspec.convert(clean(msgspec.to_builtins(record)), Record)
+    cleaned: Record = clean(record)
+    return cleaned
 
 
 def load(content: bytes, name: str) -> Record:

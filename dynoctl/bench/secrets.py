@@ -76,8 +76,11 @@ def _looked_through(words: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _one(word: str, kind: str) -> tuple[str, list[str], str]:
     """A word as it may be shown, its secrets, and what the next one is."""
-    if kind:
-        return *_value(word, kind), ""
+    if kind == "headers" and not word.startswith("-") and ":" in word:
+        return *_value(word, "header"), kind
+    if kind and kind != "headers":
+        shown, secrets = _value(word, kind)
+        return shown, secrets, "headers" if kind == "header" else ""  # aiperf takes several behind one option
     name, mark, value = word.partition("=")
     if name in ("-H", "--header") or _OPTION.fullmatch(name):
         kind = "header" if name in ("-H", "--header") else "secret"
@@ -96,7 +99,19 @@ def _one(word: str, kind: str) -> tuple[str, list[str], str]:
 
 
 def _value(word: str, kind: str) -> tuple[str, list[str]]:
-    """The word behind an option. Of a header its name is shown; the key behind `Bearer` is one by itself, too."""
+    """The word behind an option. Of a header its name is shown; the key behind `Bearer` is one by itself, too. aiperf
+    takes headers as JSON as well."""
+    if kind == "header" and word.lstrip().startswith("{"):
+        values = [value for value in _strings(word) if value]
+        return HIDDEN, [one for value in values for one in dict.fromkeys((value, value.rpartition(" ")[2]))]
     found = _HEADER.fullmatch(word) if kind == "header" else None
     name, secret = (found[1], found[2]) if found is not None else ("", word)
     return name + HIDDEN, [one for one in dict.fromkeys((secret, secret.rpartition(" ")[2])) if one]
+
+
+def _strings(text: str) -> list[str]:
+    """The values of a JSON object; the text itself where it is none."""
+    try:
+        return [str(value) for value in json.loads(text).values()]
+    except ValueError:
+        return [text]

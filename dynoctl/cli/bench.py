@@ -9,7 +9,7 @@ from dynoctl.bench.load import Load, points
 from dynoctl.cli.bench_app import Asked
 from dynoctl.cli.bench_run import Run
 from dynoctl.cli.bench_subject import subject
-from dynoctl.errors import Exit
+from dynoctl.errors import DynoctlError, Exit
 from dynoctl.probe.bench.trace import read as read_trace
 from dynoctl.show.terminal import Terminal
 
@@ -22,8 +22,14 @@ def bench(asked: Asked) -> int:
     with subject(asked, terminal) as found:
         run = Run.of(asked, found, loads, terminal)
         problem = run.carry_out()
-    run.finish(problem)
+    try:
+        run.finish(problem)
+    except DynoctlError as error:
+        problem = error
     if problem is not None:
+        if asked.json and run.measured:  # what was printed is the one document, and says so
+            terminal.error(problem)
+            return problem.exit
         raise problem
     if run.interrupted:
         return Exit.INTERRUPTED

@@ -121,7 +121,8 @@ class Run:
             scrub(job.folder, self.secrets)
         self.interrupted = measured.interrupted
         after = self.subject.snapshot()
-        counted = before.counters if measured.warm is None else measured.warm
+        # Where nobody answered behind the warm-up, what was before it has to do.
+        counted = measured.warm or before.counters
         figures = with_counters(measured.metrics, counted, after.counters)
         evidence = validity.Evidence(
             load, figures, measured.samples, measured.cpu, before, after, measured.exact

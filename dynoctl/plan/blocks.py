@@ -71,6 +71,8 @@ def _python(site: Site, specs: tuple[UnitSpec, ...]) -> Iterator[Obstacle]:
 def _disk(site: Site) -> Iterator[Obstacle]:
     free = site.seen.free_bytes if site.seen else None
     builds = site.python_given is None and not site.has(site.environment)
+    if not builds and site.has(site.kit.node_program.place):
+        return
     engines = site.extras if builds else ()
     wanted = FREE_BYTES + sum(ENGINE_BYTES[name] for name in engines)
     if free is not None and free < wanted:

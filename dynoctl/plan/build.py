@@ -65,11 +65,11 @@ def build(topology: Topology, sites: Mapping[str, Site], observed: Observed, sta
         specs, {place(spec): judge(spec, _seen(sites, spec), _entry(sites, spec)) for spec in specs}
     )
     generation, records = _records(topology, sites, specs, stamp)
-    copies = staging(topology, sites, stamp.token)
-    leaving = tuple(_leaving(topology, sites, observed, copies))
     starts = tuple(
         StartUnit(spec.node, verdict.why, spec) for spec in specs if (verdict := verdicts[place(spec)]).start
     )
+    copies = staging(topology, sites, stamp.token) if starts else ()  # what is loaded stays loaded
+    leaving = tuple(_leaving(topology, sites, observed, copies))
     stops = [
         StopUnit(
             spec.node, verdict.why, spec.name, spec.folder, spec.document["stop_grace_s"], verdict.serves
@@ -159,7 +159,7 @@ def _leaving(
                     yield RemoveSession(node, why, folder, name)
         if node not in sites and (seen.manifest or seen.units):
             yield ProveGone(
-                node, "a stop that leaves something is no stop", topology.name, tuple(sorted(seen.own_ports))
+                node, "a stop that leaves something is no stop", topology.name, tuple(sorted(seen.held_ports))
             )
             yield RemoveCluster(node, "the node is not in the topology any more", base)
 

@@ -46,16 +46,15 @@ KERNEL = Fact(
 
 
 def _machine(text: str) -> dict[str, Any]:
-    """Five lines: user, machine, free kB, python version as `3 11 2` and whether venv works; or nothing."""
+    """Four lines: user, machine, python version as `3 11 2` and whether venv works; or nothing."""
     lines = text.split("\n")
-    if len(lines) < 5:
+    if len(lines) < 4:
         return {}
-    user, arch, free_kb, version, venv = (line.strip() for line in lines[:5])
+    user, arch, version, venv = (line.strip() for line in lines[:4])
     numbers = tuple(int(part) for part in version.split() if part.isdigit())
     return {
         "user": user,
         "arch": arch,
-        "free_bytes": int(free_kb) * 1024 if free_kb.isdigit() else None,
         "python": (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None,
         "venv": venv == "venv",
     }
@@ -65,11 +64,23 @@ MACHINE = Fact(
     "machine",
     'whole=yes; for x in $prepared; do [ -e "$root/$x" ] || whole=no; done\n'
     "if [ $whole = no ]; then id -un; uname -m\n"
-    'x=$root; while [ ! -d "$x" ]; do x=${x%/*}; [ -n "$x" ] || x=/; done\n'
-    'df -Pk "$x" | { read -r x; read -r x x x free x; echo "$free"; }\n'
     "python3 -I -c 'import sys; print(*sys.version_info[:3])' 2>/dev/null || echo\n"
     "python3 -I -c 'import ensurepip, venv; print(\"venv\")' 2>/dev/null || echo; fi",
     _machine,
+)
+
+
+def _free(text: str) -> dict[str, Any]:
+    return {"free_bytes": int(text) * 1024 if text.strip().isdigit() else None}
+
+
+# Behind `machine`, which says whether the node is prepared. One that is may lack an environment yet.
+FREE = Fact(
+    "free",
+    "if [ $whole = no ] || [ $thorough = yes ]; then\n"
+    'x=$root; while [ ! -d "$x" ]; do x=${x%/*}; [ -n "$x" ] || x=/; done\n'
+    'df -Pk "$x" | { read -r x; read -r x x x free x; echo "$free"; }; fi',
+    _free,
 )
 
 
@@ -177,7 +188,7 @@ UNITS = Fact(
     _units,
 )
 
-FACTS = (KERNEL, MACHINE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE, MODELS)
+FACTS = (KERNEL, MACHINE, FREE, LISTENING, HAVE, TOOLS, MANIFEST, LOCK, UNITS, HARDWARE, MODELS)
 
 
 def observe_script(

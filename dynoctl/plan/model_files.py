@@ -49,9 +49,9 @@ class ModelSeen:
         return any(file.name.endswith(WEIGHTS) for file in self.files)
 
 
-def record_of(place: str) -> str:
-    """Where a node keeps what it knows of copies in the folder `place`, below its root."""
-    return f"models/{digest_of(place)}.json"
+def record_of(place: str, hostname: str) -> str:
+    """Where a node keeps what it knows of copies in the folder `place`, below its root, which nodes may share."""
+    return f"models/{hostname}/{digest_of(place)}.json"
 
 
 # Of the hub's cache it is the snapshot that is looked at. At most 10,000 files and 1,000 folders: no model has more.
@@ -108,8 +108,10 @@ print(json.dumps([look(*pair) for pair in zip(sys.argv[1::2], sys.argv[2::2])]))
 
 def question(places: tuple[str, ...]) -> str:
     """How `sh` asks: a function for the head of the script."""
-    words = " ".join(f'{NodePath(place).quoted()} "$root"/{record_of(place)}' for place in places)
-    body = f"python3 -I -c '{_LOOK}' {words}" if places else ":"
+    records = {place: record_of(place, "$host") for place in places}
+    words = " ".join(f'{NodePath(place).quoted()} "$root/{record}"' for place, record in records.items())
+    host = "read -r host < /proc/sys/kernel/hostname"
+    body = f"{host}\npython3 -I -c '{_LOOK}' {words}" if places else ":"
     return f"ask_models() {{ {body}\n}}"
 
 

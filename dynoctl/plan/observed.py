@@ -102,17 +102,26 @@ class NodeSeen:
         return int(self.manifest["generation"]) if self.manifest else 0
 
     @property
-    def own_ports(self) -> frozenset[int]:
-        """The ports that living units of this cluster were given: who listens there is no stranger. What a supervisor
-        says counts more than the manifest, which a run may have written that was cut off before the restart."""
+    def held_ports(self) -> frozenset[int]:
+        """The ports at which living units of this cluster listen. What a supervisor says counts more than the
+        manifest, which a run may have written that was cut off before the restart."""
         recorded = (self.manifest or {}).get("units", {})
-        chosen: dict[str, int] = (self.manifest or {}).get("ports", {})
         mine = set(self.beside)
         for name, unit in self.units.items():
             if unit.alive or unit.supervised:
                 said = recorded.get(name, {}).get("listens", ()) if unit.listens is None else unit.listens
                 mine.update(said)
-                # It may hold ports that nobody waits for: where a span gathers, further ranks' KV, Ray's client.
+        return frozenset(mine)
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """The ports that living units of this cluster were given: who listens there is no stranger. They may hold
+        some that nobody waits for: where a span gathers, further ranks' KV, Ray's client."""
+        recorded = (self.manifest or {}).get("units", {})
+        chosen: dict[str, int] = (self.manifest or {}).get("ports", {})
+        mine = set(self.held_ports)
+        for name, unit in self.units.items():
+            if unit.alive or unit.supervised:
                 proved = recorded.get(name, {}).get("listens", ())
                 unproved = {port for use, port in chosen.items() if use.startswith(f"{name}.")}
                 mine |= unproved.difference(proved)
@@ -121,14 +130,16 @@ class NodeSeen:
     @property
     def own_gpus(self) -> frozenset[int]:
         """The GPUs of units that may compute there: who is seen there is one of us. Of a unit that failed or was
-        stopped its supervisor has left nothing; of one whose supervisor is gone, something may be left."""
+        stopped its supervisor has left nothing; of one whose supervisor is gone, something may be left. A run that
+        was cut off may have recorded a unit that never ran, in the place of one that still does."""
         recorded = (self.manifest or {}).get("units", {})
+        lives = any(unit.alive or unit.supervised for unit in self.units.values())
         gone = {
             name
             for name, unit in self.units.items()
             if unit.phase in ("failed", "stopped") and not (unit.alive or unit.supervised)
         }
-        mine = self.units.keys() - gone
+        mine = (self.units.keys() | recorded.keys() if lives else self.units.keys()) - gone
         return frozenset(gpu for name in mine for gpu in recorded.get(name, {}).get("gpus", ()))
 
     def absolute(self, path: str) -> str:

@@ -78,7 +78,7 @@ def _fetch(topology: Topology, need: Need, site: Site, source: Site, token: str)
         port=_port(source, model),
         files=lacking,
         compared=unproved,
-        record=f"{site.root}/{record_of(need.place)}",
+        record=f"{site.root}/{record_of(need.place, site.seen.hostname if site.seen else site.node)}",
         token=token,
     )
 

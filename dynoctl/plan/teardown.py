@@ -108,7 +108,7 @@ def _removals(cluster: str, ours: dict[str, NodeSeen]) -> Iterator[Step]:
                 folder = ray_folder(seen.root, cluster, known_as, unit)
                 yield RemoveSession(node, "it is of no use any more", folder, unit)
         entries = (seen.manifest or {}).get("units", {}).values()
-        ports = sorted({port for entry in entries for port in entry["listens"]} | seen.own_ports)
+        ports = sorted({port for entry in entries for port in entry["listens"]} | seen.held_ports)
         yield ProveGone(
             node, "a stop that leaves something is no stop", cluster, tuple(ports), known_as=seen.known_as
         )

@@ -34,8 +34,11 @@ class Interrupts:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """For as long as this lasts. Only the main thread may. SIGHUP that is ignored, as under `nohup`, stays so."""
+    """For as long as this lasts. Only the main thread may. SIGHUP that is ignored, as under `nohup`, stays so. Within
+    another one, what was pressed there counts."""
     noted = Interrupts()
+    around = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    noted.pressed = isinstance(around, Interrupts) and around.pressed
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     heard = [one for one in ASKED if one is not signal.SIGHUP or not ignored]
     before = [(one, signal.signal(one, noted.note)) for one in heard]

@@ -103,10 +103,10 @@ def scrub(folder: Path, secrets: Secrets) -> None:
         for path in sorted(folder.rglob("*")):
             if not path.is_file() or path.is_symlink():
                 continue
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            text = path.read_bytes().decode(errors="surrogateescape")
             clean = secrets.masked(text)
             if clean != text:
-                path.write_text(clean, encoding="utf-8", errors="surrogateescape")
+                path.write_bytes(clean.encode(errors="surrogateescape"))
 
 
 def read_samples(folder: Path) -> list[Sample]:

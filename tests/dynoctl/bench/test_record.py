@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from dynoctl.bench.compare import Change, changes, comparable, margin_of, t95
 from dynoctl.bench.counters import counters, with_counters
-from dynoctl.bench.record import dump, load
+from dynoctl.bench.record import dump, load, masked
+from dynoctl.bench.secrets import Secrets
 from dynoctl.errors import DynoctlError
 from tests.dynoctl.bench.made import LOAD, point, record
 
@@ -112,7 +114,7 @@ def test_counters_of_a_server() -> None:
         'dyno_requests_total{status="200"} 7\n'
         "dyno_requests_in_flight 3\n"
         "dyno_cached_tokens_total 300\ndyno_prompt_tokens_total 1000 1700000000\n"
-        "dyno_odd_total nothing\n"
+        "dyno_odd_total nothing\nodd_sum NaN\nodd_count +Inf\n"
     )
     after = counters(text)
     assert after == {
@@ -125,3 +127,12 @@ def test_counters_of_a_server() -> None:
     found = with_counters(untold, before, after)
     assert (found.cached_tokens, found.cached_share) == (200, 0.5)
     assert with_counters(untold, {}, {}) == untold
+
+
+def test_a_secret_that_is_called_like_a_field() -> None:
+    whole = record("a", point(), interrupted=True)
+    errors = msgspec.structs.replace(whole.points[0].metrics, errors={"no requests": 1})
+    whole = msgspec.structs.replace(whole, points=[msgspec.structs.replace(whole.points[0], metrics=errors)])
+    found = masked(whole, Secrets(("requests",)))
+    assert found.points[0].metrics.errors == {"no ***": 1}
+    assert found.points[0].load == whole.points[0].load

@@ -54,6 +54,15 @@ def test_what_each_request_asked_for_where_lengths_differ() -> None:
     assert sorted(one.asked_tokens or 0 for one in of_genai.samples) == [4, 4, 4, 9]
 
 
+def test_genai_perf_is_judged_by_what_was_asked_of_it_and_not_by_what_it_made_of_that() -> None:
+    """Its `--extra-inputs max_tokens:4` stands in every payload."""
+    ten = replace(LOAD, output_tokens=10)
+    found = genai_perf.parse(
+        read("genai-perf", genai_perf.REQUESTS), read("genai-perf", genai_perf.SUMMARY), ten, 0, len
+    )
+    assert {one.asked_tokens for one in found.samples} == {10}
+
+
 def test_what_a_user_gets_is_what_the_tools_call_so() -> None:
     """Ours, of the same requests."""
     for found in (

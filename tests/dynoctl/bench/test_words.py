@@ -21,6 +21,10 @@ KEY = "sk-0123456789"
         ("-u h:1", "-u", "--url"),
         ("-uh:1", "-u", "--url"),
         ("--num-warmup-requests 0", "--num-warmup-requests", "--warmup"),
+        ("--seq-dist 128,150:100", "--seq-dist", "--input-tokens"),
+        ("--random-range-ratio 0.5", "--random-range-ratio", "--input-tokens"),
+        ("--session-turns-stddev 2", "--session-turns-stddev", "--turns"),
+        ("--burstiness 9", "--burstiness", "--request-rate"),
         ("-- --concurrency-range 5", "--concurrency-range", "--concurrency"),  # on to perf_analyzer
     ],
 )
@@ -66,6 +70,11 @@ def test_every_word_is_refused_and_others_are_not() -> None:
         (["-H", f"X-Api:{KEY}"], ["-H", "X-Api:***"]),
         ([f"-HX-Api:{KEY}"], ["-HX-Api:***"]),
         ([f"--header=X: {KEY}"], ["--header=X: ***"]),
+        (
+            ["-H", "Accept: a", f"X-Api: {KEY}", "--ui", "none"],
+            ["-H", "Accept: ***", "X-Api: ***", "--ui", "none"],
+        ),
+        (["-H", f'{{"X-Api": "Bearer {KEY}"}}'], ["-H", "***"]),
         (["--extra-inputs", f"api_key:{KEY}"], ["--extra-inputs", "api_key:***"]),
         ([f"http://me:{KEY}@h:1/v1"], ["http://***@h:1/v1"]),
         (["--extra-inputs", "max_tokens:5"], ["--extra-inputs", "max_tokens:5"]),

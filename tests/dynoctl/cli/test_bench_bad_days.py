@@ -98,6 +98,27 @@ def test_ctrl_c_between_two_points(
     assert (found["valid"], found["reasons"], len(found["points"])) == (False, said, 1)
 
 
+@pytest.mark.parametrize("tool", ["builtin", "aiperf"])
+def test_ctrl_c_while_it_is_looked_at_before_a_point(
+    server: Server, dynoctl: Dynoctl, home: Path, fake: Any, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    """It is heard before the whole point is measured, also where that is the last one."""
+    words = BUILTIN if tool == "builtin" else fake("sleep 60")
+    looks: list[str] = []
+    counted = http.counted
+
+    def pressed(url: str) -> dict[str, float]:
+        looks.append(url)
+        if len(looks) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return counted(url)
+
+    monkeypatch.setattr(http, "counted", pressed)
+    done = dynoctl("bench", "--url", server.url, *words, "--requests", "2000", "--timeout", "20")
+    assert done.code == 130, done.out + done.err
+    assert len(server.asked) < 100
+
+
 def test_a_tool_that_breaks_in_a_later_point(server: Server, dynoctl: Dynoctl, home: Path, fake: Any) -> None:
     words = fake(f"[ $point = point-0 ] || {{ echo 'Bang: broke'; exit 3; }}\ncp {GOLDEN}/* $out/")
     done = dynoctl("bench", "--url", server.url, *words, "-c", "2,3,4")
@@ -108,6 +129,9 @@ def test_a_tool_that_breaks_in_a_later_point(server: Server, dynoctl: Dynoctl, h
     found = record(home)
     assert (found["valid"], found["reasons"], len(found["points"])) == (False, [why], 1)
     assert dynoctl("bench", "show").code == 1
+    done = dynoctl("bench", "--url", server.url, *words, "-c", "2,3,4", "--json")
+    assert (done.code, done.json["reasons"]) == (1, [why])  # one document, not another one for the error
+    assert "error: aiperf 0.13.0 ended with exit code 3\n" in done.err
 
 
 def test_each_point_is_kept_as_soon_as_it_is_measured(
@@ -186,6 +210,26 @@ def test_hits_behind_a_long_warm_up(server: Server, dynoctl: Dynoctl, home: Path
         ],
     )
     assert done.json["points"][0]["metrics"]["cached_tokens"] == 4 * 16
+
+
+def test_counters_that_did_not_answer_behind_the_warm_up_are_those_before_it(
+    server: Server, dynoctl: Dynoctl, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not none at all: what the server ever had in its cache is not what this run had."""
+    server.hits_after = 0
+    assert dynoctl("bench", "--url", server.url, *BUILTIN, "--allow-invalid", "--requests", "40").code == 0
+    server.hits_after = len(server.asked)  # so many were hits, and from now on none is
+    looks: list[str] = []
+    base = {"vllm:prefix_cache_queries_total": 1000.0, "vllm:prefix_cache_hits_total": 1000.0}
+
+    def counted(url: str) -> dict[str, float]:
+        looks.append(url)
+        more = {"vllm:prefix_cache_queries_total": 1000.0 + 100 * len(looks)}
+        return {} if len(looks) == 2 else {**base, **more}
+
+    monkeypatch.setattr(http, "counted", counted)
+    done = dynoctl("bench", "--url", server.url, *BUILTIN, "--json")
+    assert (done.code, done.json["points"][0]["metrics"]["cached_tokens"]) == (0, 0), done.json["reasons"]
 
 
 def test_no_seed_is_taken_twice_wherever_results_go(

@@ -165,7 +165,7 @@ def test_an_up_that_a_node_refuses(dynoctl: Dynoctl, hosts: dict[str, FakeHost],
 
 
 def test_a_disk_that_is_full_already(dynoctl: Dynoctl, hosts: dict[str, FakeHost], file: str) -> None:
-    look(hosts["n2"], root=ROOT, machine="u\nx86_64\n1000\n3 11 2\nvenv\n")
+    look(hosts["n2"], root=ROOT, free="1000\n")
     assert dynoctl("up", file).err.splitlines()[-3:] == [
         "error: c cannot be brought up as the nodes are; nothing was changed",
         "  n2: only 1 MB are free below /home/u/.dynoctl; dynoctl wants 500 MB",

@@ -88,7 +88,8 @@ def test_a_prepared_node_is_spared_the_costly_questions(node: Node) -> None:
     node.root.mkdir(parents=True)
     (node.root / "node-1.pyz").touch()
     seen = node.look(prepared=("node-1.pyz",))
-    assert (seen.arch, seen.python, seen.free_bytes, seen.venv) == (None, None, None, False)
+    assert (seen.arch, seen.python, seen.venv) == (None, None, False)
+    assert seen.free_bytes  # an environment may have to be built there yet
     assert node.look(prepared=("node-1.pyz", "envs/e/.complete")).arch is not None
 
 

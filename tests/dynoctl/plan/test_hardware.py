@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dynoctl.errors import Blocked
 from dynoctl.plan.gpus import GpuBook, spelled
 from dynoctl.plan.hardware import HARDWARE, MIB, Gpu, Hardware
 from dynoctl.plan.observed import Observed
+from dynoctl.plan.steps import RecordTopology
 from dynoctl.topology.model import Topology
 from tests.dynoctl.plan import world
 from tests.dynoctl.plan.looked import SHELLS, Node
@@ -207,6 +209,25 @@ def test_a_worker_that_failed_leaves_its_gpus_to_whoever_took_them() -> None:
         assert env(plan, "n2/decode-1")["CUDA_VISIBLE_DEVICES"] == "2,3"
     waiting = world.change(busy, "n2", "decode-0", phase="waiting", alive=False)
     assert world.planned(wanted, waiting).steps == ()
+
+
+def test_an_up_that_was_cut_off_once_it_had_recorded_who_comes_goes_on() -> None:
+    named = VLLM.replace("{node: n2, tp: 4}", "{node: n2, tp: 4, gpu_ids: [0, 1, 2, 3]}")
+    always = "disagg: {mode: always}\n"
+    before = world.topology(named)
+    roles = named.replace(", {node: n2, tp: 4, gpu_ids: [0, 1, 2, 3]}]", "]").rstrip("\n")
+    wanted = world.topology(f"{roles}\n  prefill: {{node: n2, tp: 4, gpu_ids: [0, 1, 2, 3]}}\n{always}")
+    now = world.up(before, found(before))
+    computes = Hardware(gpus(8, 0, 1, 2, 3), (("eth0", "10.0.0.2"),))
+    now = Observed({**now.nodes, "n2": world.replaced(now.nodes["n2"], hardware=computes)})
+    plan = world.planned(wanted, now)
+    records = {step.node: json.loads(step.content) for step in plan.steps if isinstance(step, RecordTopology)}
+    cut = {name: world.replaced(seen, manifest=records[name]) for name, seen in now.nodes.items()}
+    again = world.planned(wanted, Observed(cut))
+    assert (set(world.starts(again)), set(world.stops(again))) == (
+        set(world.starts(plan)),
+        set(world.stops(plan)),
+    )
 
 
 def test_without_nvidia_smi_the_topologys_word_counts_and_without_that_nothing() -> None:

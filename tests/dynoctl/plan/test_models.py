@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from dynoctl.plan import model_files
 from dynoctl.plan.model_files import ModelFile, ModelSeen, record_of
 from dynoctl.plan.models import needs
 from dynoctl.plan.observed import Observed, UnitSeen
-from dynoctl.plan.steps import StartUnit
+from dynoctl.plan.steps import FetchModel, StartUnit
 from dynoctl.topology.model import Topology
 from tests.dynoctl.plan import world
 from tests.dynoctl.plan.looked import Node
@@ -96,7 +97,11 @@ def test_links_to_folders_are_followed_but_never_in_a_circle(node: Node) -> None
 def test_what_was_copied_counts_as_long_as_it_has_the_time_that_was_recorded(
     node: Node, tmp_path: Path
 ) -> None:
-    source, copy, record = tmp_path / "source", node.home / "m", node.root / record_of("~/m")
+    source, copy, record = (
+        tmp_path / "source",
+        node.home / "m",
+        node.root / record_of("~/m", socket.gethostname()),
+    )
     source.mkdir()
     copy.mkdir(parents=True)
     for name in ("a", "b", "c"):
@@ -293,12 +298,27 @@ def test_a_node_that_does_not_read_the_model_gives_it_too() -> None:
     )
 
 
+def test_nodes_that_share_a_home_keep_records_of_their_own() -> None:
+    wanted = world.topology(TEXT, "model.stage_from=n1")
+    plan = world.planned(wanted, nodes(wanted, n2=NOTHING, n3=NOTHING))
+    records = [step.record for step in plan.phase("stage").steps if isinstance(step, FetchModel)]
+    assert [record.split("/")[-2] for record in records] == ["n2", "n3"]
+    assert len({record.partition("/models/")[0] for record in records}) == 1
+
+
 def test_nothing_is_copied_where_everything_is() -> None:
     wanted = world.topology(TEXT, "model.stage_from=n2")
     assert "offer" not in {phase.name for phase in world.planned(wanted, nodes(wanted)).phases}
     after = world.up(wanted, nodes(wanted))
     quick = Observed({name: world.replaced(seen, models=()) for name, seen in after.nodes.items()})
     assert world.planned(wanted, quick).steps == ()
+    # Nor is a changed source of any use while everything runs, whoever asks: an `up` from another machine does.
+    newer = replace(WHOLE, files=(FILES[0], FILES[1]._replace(changed_ns=9)))
+    asked = {
+        name: world.replaced(seen, models=(newer if name == "n2" else WHOLE,))
+        for name, seen in after.nodes.items()
+    }
+    assert world.planned(wanted, Observed(asked)).steps == ()
 
 
 def test_an_offer_that_a_run_left_behind_is_ended() -> None:

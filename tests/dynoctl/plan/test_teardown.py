@@ -65,6 +65,17 @@ def test_the_proof_looks_at_every_port_that_was_given() -> None:
     assert proofs == {"n1": (2379, 2380, 4222, 7000, 7300, 7800, 8000), "n2": (7300, 7800)}
 
 
+def test_the_proof_leaves_out_ports_that_a_unit_need_not_hold() -> None:
+    """Another cluster may have found one of them free, and listens there."""
+    observed = up(topology(TWO))
+    manifest = dict(observed.nodes["n2"].manifest or {})
+    manifest["ports"] = {**manifest["ports"], "decode-0.kv.0": 5600}
+    seen = replace(observed.nodes["n2"], manifest=manifest)
+    assert 5600 in seen.own_ports
+    plan = teardown("c", Observed({**observed.nodes, "n2": seen}), KIT.node_program)
+    assert [step.ports for step in plan.steps if isinstance(step, ProveGone)][1] == (7300, 7800)
+
+
 def test_a_newer_dynoctl_brings_its_node_program() -> None:
     newer = replace(KIT.node_program, place="node-1a.pyz")
     plan = teardown("c", up(topology(TWO)), newer)

@@ -75,7 +75,8 @@ def look(host: FakeHost, *, root: str = "/home/fake/.dynoctl", **answers: str) -
     """Let `host` answer a look: an empty Debian, except for the facts given by name."""
     printed = {
         "kernel": f"{host.node}\nboot\n1000.00 1.00\n{root}\n/home/fake\n",
-        "machine": "u\nx86_64\n50000000\n3 11 2\nvenv\n",
+        "machine": "u\nx86_64\n3 11 2\nvenv\n",
+        "free": "50000000\n",
         "listening": "",
         "have": "",
         "tools": "\n\n",
