@@ -1,27 +1,30 @@
-"""This runtime beside other serving routers: all are up at once and take turns, so that ratios can be trusted.
+"""This runtime beside other serving routers, in turns, so that ratios can be trusted. Each is up alone, as one that
+only waits may take much of a small machine from the others.
 
 In: a folder with the peers' virtual environments (see `benchmarks.peers`). Out: tables of medians over the rounds,
 and how the runtime compares. Prompts, load generator, machine and the 129,000-entry tokenizer are the same for all:
 
     .venv/bin/python -m benchmarks.side_by_side ~/.cache/peers [--rounds 3] [--seconds 2] [--json FILE]
+        [--only PEERS] [--loads LOADS]
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.mocks import MODEL, Mocks, mocks
-from benchmarks.peers import direct, peer, present
+from benchmarks.peers import Peer, direct, peer, present
 from benchmarks.report import table
 from benchmarks.serve import Scenario, front_us, measured
 from tests.models import make_model
@@ -39,6 +42,7 @@ SCENARIOS = (ONE_TOKEN, LONG, FEW, MANY, FIRST, FIRST_LONG)
 KINDS = ("dynamo", "vllm-router", "sglang-router")
 
 Got = dict[tuple[str, Scenario], list[dict[str, Any]]]
+Start = Callable[[Path], AbstractContextManager[Mocks]]  # its files go into that folder
 
 
 def median(runs: Sequence[dict[str, Any]], what: str) -> float:
@@ -88,7 +92,7 @@ def ratios(got: Got, names: Sequence[str]) -> str:
         (FEW, "tokens_per_s", "tok/s"),
         (MANY, "tokens_per_s", "tok/s"),
     ):
-        for own in (OURS, TWO):
+        for own in (OURS, TWO) if (OURS, scenario) in got else ():
             ours = median(got[own, scenario], what)
             row = [own, f"{scenario.name}, {scenario.clients} clients, {unit}"]
             for kind in KINDS:
@@ -101,30 +105,42 @@ def ratios(got: Got, names: Sequence[str]) -> str:
 def report(got: Got, names: Sequence[str]) -> str:
     """All tables."""
     parts = []
-    for scenario in SCENARIOS:
+    for scenario in dict.fromkeys(scenario for _, scenario in got):
         kind = first if scenario.tokens > 1 and scenario.clients == 1 else rates
         parts += [f"{scenario.name}, {scenario.clients} clients:", kind(got, names, scenario)]
     parts += ["This runtime, in multiples:", ratios(got, names)]
     return "\n\n".join(parts)
 
 
-def rounds(targets: dict[str, Mocks], given: argparse.Namespace) -> Got:
+def rounds(targets: dict[str, Start], folder: Path, given: argparse.Namespace) -> Got:
     """Everybody, in turns."""
     got: Got = {}
+    scenarios = [one for one in SCENARIOS if re.search(given.loads, one.name)]
     for number in range(given.rounds):
-        for scenario in SCENARIOS:
-            for name, target in targets.items():
-                one = measured(target, MODEL, scenario, given.seconds)
-                got.setdefault((name, scenario), []).append(one)
-                if given.json:
-                    line = {"at": int(time.time()), "round": number, "target": name, **one}
-                    with given.json.open("a") as out:
-                        out.write(json.dumps(line) + "\n")
+        for name, start in targets.items():
+            with start(folder / f"{name}-{number}") as target:
+                for scenario in scenarios:
+                    one = measured(target, MODEL, scenario, given.seconds)
+                    got.setdefault((name, scenario), []).append(one)
+                    if given.json:
+                        line = {"at": int(time.time()), "round": number, "target": name, **one}
+                        with given.json.open("a") as out:
+                            out.write(json.dumps(line) + "\n")
     return got
 
 
+def ours(model: Path, frontends: int, folder: Path) -> AbstractContextManager[Mocks]:
+    """A cluster of ours; it has a folder of its own."""
+    return mocks(WORKERS, {"speedup": "inf", "kv_blocks": 65536}, str(model), frontends=frontends)
+
+
+def theirs(one: Peer, venvs: Path, model: Path, folder: Path) -> AbstractContextManager[Mocks]:
+    """A peer, with as many workers."""
+    return peer(one, venvs, folder, model, WORKERS)
+
+
 def main() -> int:
-    """Start all, measure, print, stop all."""
+    """Start, measure and stop each in turn, and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,23 +148,23 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each scenario of each")
     parser.add_argument("--only", default="", help="peers whose name matches; the others are not started")
+    parser.add_argument("--loads", default="", help="loads whose name matches; the others are left out")
     parser.add_argument("--json", type=Path, help="append a line here for each measurement")
     given = parser.parse_args()
-    with contextlib.ExitStack() as running:
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+    venvs = given.peers.expanduser()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         # Dynamo reads the token's name, and not the object that others write.
         model = make_model(folder / "model", "large", eos_token="<｜end▁of▁sentence｜>")
-        args = {"speedup": "inf", "kv_blocks": 65536}
-        targets = {
-            OURS: running.enter_context(mocks(WORKERS, args, str(model))),
-            TWO: running.enter_context(mocks(WORKERS, args, str(model), frontends=2)),
-            DIRECT: running.enter_context(direct(folder / DIRECT)),
+        targets: dict[str, Start] = {
+            OURS: partial(ours, model, 1),
+            TWO: partial(ours, model, 2),
+            DIRECT: direct,
         }
-        for one in present(given.peers.expanduser()):
+        for one in present(venvs):
             if re.search(given.only, one.name):
-                started = peer(one, given.peers.expanduser(), folder / one.name, model, WORKERS)
-                targets[one.name] = running.enter_context(started)
-        print(report(rounds(targets, given), list(targets)))
+                targets[one.name] = partial(theirs, one, venvs, model)
+        print(report(rounds(targets, folder, given), list(targets)))
     return 0
 
 
