@@ -6,7 +6,7 @@ Brings up topologies/local.yaml in a folder of its own. Of aiperf and genai-perf
 time is that of the tool's process in the same run, as a program in its place notes it, since two runs of them differ
 by seconds on a machine that others use. builtin has no process: it takes turns with the generator alone.
 CPU time is the same on a machine that is busy, so on a quiet one what is added takes about as long as its CPU time.
-The issue's goal: no more than 2 s above.
+Goal: no more than 2 s above.
 """
 
 from __future__ import annotations
