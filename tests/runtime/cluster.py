@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 import subprocess
 import sys
 import urllib.error
@@ -161,6 +162,10 @@ class Cluster:
             return True
 
         wait_for(all_see, f"everybody sees {counts}", deadline_s)
+        if {"decode", "prefill"} <= counts.keys():
+            # That an engine is loaded is not in the health files: decode workers hear of it when frontends do, or a
+            # moment later, and would prefill by themselves until then.
+            time.sleep(0.2)
 
     def close(self) -> None:
         """End whatever runs."""
