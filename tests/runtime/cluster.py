@@ -10,9 +10,9 @@ import contextlib
 import json
 import os
 import signal
-import time
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
