@@ -142,7 +142,7 @@ class Cluster:
         return unit
 
     def ready(self, deadline_s: float = 20.0) -> None:
-        """Wait until everybody sees everybody and every engine is loaded."""
+        """Wait until everybody sees everybody, every engine is loaded, and the prefill queue, if any, is reached."""
         counts: dict[str, int] = {}
         for unit in self.units:
             for role in unit.settings.roles:
@@ -152,9 +152,12 @@ class Cluster:
             for unit in self.units:
                 assert unit.process is not None
                 assert unit.process.poll() is None, unit.log
-                roles = unit.health().get("roles", {})
+                health = unit.health()
+                roles = health.get("roles", {})
                 if not unit.sees(**counts) or any(one["engine"] == "loading" for one in roles.values()):
                     return False
+                if "prefill" in counts and health["bus"]["nats"] != "up":
+                    return False  # a decode worker would prefill by itself
                 if unit.settings.http is not None:
                     ready = request(f"{unit.url}/health", None, {}).json["ready"]
                     if ready != counts:
